@@ -104,9 +104,11 @@ class Claim:
         live = "" if self.source == "live" else " · from the committed record, not measured in this run"
         seeds = f" · {self.seeds} seeds" if self.seeds else ""
         return (
-            f"<div role='group' aria-label='Claim {html.escape(self.id)}' style='{_CARD};border-left:5px solid {tone}'>"
+            f"<div role='group' aria-label='Claim {html.escape(self.id)}' "
+            f"style='{_CARD};border-left:5px solid {tone}'>"
             f"<div><strong style='color:{tone}'>{_MARK[self.outcome]} {_verdict(self)}</strong> "
-            f"<span style='{_SMALL}'>claim <code style='{_CODE}'>{html.escape(self.id)}</code>{seeds}{live}</span></div>"
+            f"<span style='{_SMALL}'>claim <code style='{_CODE}'>{html.escape(self.id)}</code>"
+            f"{seeds}{live}</span></div>"
             f"<div style='margin:4px 0'>{html.escape(self.says)}</div>"
             f"<div style='{_SMALL}'>Measured <strong>{html.escape(self.value_text())}</strong>"
             f" · holds if {html.escape(self.criterion)}</div>{note}</div>"
@@ -227,7 +229,9 @@ def make_claim(
     """
     paper, _, part = id.partition("/")
     if not paper or not part:
-        raise ValueError(f"id must be a paper's key, a slash and the part (as in 'ntk-jacot/concentration'), got {id!r}.")
+        raise ValueError(
+            f"id must be a paper's key, a slash and the part (as in 'ntk-jacot/concentration'), got {id!r}."
+        )
     if not says.strip() or not criterion.strip():
         raise ValueError(f"says and criterion must both be sentences, got says={says!r}, criterion={criterion!r}.")
     check_choice(OUTCOMES, expected=expected)
@@ -300,9 +304,9 @@ def code_hash(wing: str) -> str:
             continue
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for node in ast.walk(tree):
-            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and ast.get_docstring(
-                node, clean=False
-            ):
+            if isinstance(
+                node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+            ) and ast.get_docstring(node, clean=False):
                 node.body = node.body[1:]
         digest.update(path.name.encode() + ast.dump(tree).encode())
     return digest.hexdigest()[:12]
@@ -357,7 +361,8 @@ class ClaimsTable:
                 f"</td><td {cell}>{html.escape(claim.says)}<div style='{_SMALL}'><code style='{_CODE}'>"
                 f"{html.escape(claim.id)}</code>{f' · {html.escape(claim.why)}' if claim.why else ''}</div></td>"
                 f"<td {cell}>{html.escape(claim.criterion)}</td>"
-                f"<td {cell}>{html.escape(claim.value_text())}{live}</td><td {cell}>{html.escape(self._recorded(claim))}</td></tr>"
+                f"<td {cell}>{html.escape(claim.value_text())}{live}</td>"
+                f"<td {cell}>{html.escape(self._recorded(claim))}</td></tr>"
             )
         heads = "".join(
             f"<th scope='col' {cell}>{name}</th>"

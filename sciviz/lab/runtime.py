@@ -138,7 +138,8 @@ class Exercise:
         mark, tone = {"untried": ("○", "#5b5f6b"), "wrong": ("✗", "#8a4b00"), "right": ("✓", "#1b6e3c")}[self.status]
         return {
             "text/html": f"<div role='status' style='{_claims._CARD};border-left:5px solid {tone}'><strong "
-            f"style='color:{tone}'>{mark} {html.escape(self.title)}</strong><div>{html.escape(self.message)}</div></div>",
+            f"style='color:{tone}'>{mark} {html.escape(self.title)}</strong>"
+            f"<div>{html.escape(self.message)}</div></div>",
             "text/plain": f"{mark} {self.title}: {self.message}",
         }
 
@@ -280,9 +281,7 @@ class Run:
         _show(RecordedDataset(name, dataset))
         return dataset
 
-    def exercise(
-        self, title: str, answer: Any, checks: Sequence[tuple[Callable[[Any], Any], str]]
-    ) -> Exercise:
+    def exercise(self, title: str, answer: Any, checks: Sequence[tuple[Callable[[Any], Any], str]]) -> Exercise:
         """Try an answer against checks; say what is wrong in words that teach, and never raise.
 
         Parameters
@@ -385,7 +384,7 @@ def _show(value: Any) -> None:
         from IPython.display import display
 
         if get_ipython() is not None:
-            display(value)
+            display(value)  # type: ignore[no-untyped-call]
 
 
 def device_name(device: torch.device) -> str:

@@ -8,7 +8,9 @@ saturated colour. Lines are labelled at their ends; the title states the finding
 from __future__ import annotations
 
 import html
+import json
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -41,21 +43,14 @@ class Figure(go.Figure):  # type: ignore[misc]
     """
 
     def _ipython_display_(self) -> None:
-        from IPython.display import display
+        from IPython.display import publish_display_data
 
-        display(
-            {"application/vnd.plotly.v1+json": self.to_plotly_json_safe(), "text/plain": f"Figure: {alt_text(self)}"},
-            raw=True,
-        )
-        display({"text/html": describe_html(self), "text/plain": describe_text(self)}, raw=True)
-
-    def to_plotly_json_safe(self) -> dict[str, Any]:
-        """Return the figure as plain JSON values (arrays as lists), as every front end reads it."""
-        import json
-
-        data: dict[str, Any] = json.loads(self.to_json())
-        data["config"] = {"displaylogo": False, "responsive": True}
-        return data
+        content = {**json.loads(self.to_json()), "config": {"displaylogo": False, "responsive": True}}
+        for bundle in (
+            {"application/vnd.plotly.v1+json": content, "text/plain": f"Figure: {alt_text(self)}"},
+            {"text/html": describe_html(self), "text/plain": describe_text(self)},
+        ):
+            publish_display_data(bundle)  # type: ignore[no-untyped-call]
 
 
 def figure(
@@ -92,7 +87,9 @@ def figure(
     'A falling line.'
     """
     if not title.strip() or not alt.strip():
-        raise ValueError(f"A figure needs a title that states the finding and alt text, got title={title!r}, alt={alt!r}.")
+        raise ValueError(
+            f"A figure needs a title that states the finding and alt text, got title={title!r}, alt={alt!r}."
+        )
     check_choice(("linear", "log"), x_type=x_type, y_type=y_type)
     axis = {
         "gridcolor": GRID,
@@ -164,7 +161,9 @@ def color(index: int) -> str:
         If a figure asks for a fifth colour: use facets, or a slider, or the time scale instead.
     """
     if not 0 <= index < len(MEASURED):
-        raise ValueError(f"index must be from 0 to {len(MEASURED) - 1}, got {index}: a figure has at most four colours.")
+        raise ValueError(
+            f"index must be from 0 to {len(MEASURED) - 1}, got {index}: a figure has at most four colours."
+        )
     return MEASURED[index]
 
 
@@ -172,11 +171,11 @@ def time_color(fraction: float) -> str:
     """Return the colour of a moment between 0 (light, the start) and 1 (dark, the end).
 
     >>> time_color(0.0), time_color(1.0)
-    ('#c5d9e6', '#0b2f53')
+    ('#c0d7e7', '#0b2f53')
     """
     # The lightest tenth of the scale cannot be seen as a line on the card.
     place = 0.08 + 0.92 * min(max(fraction, 0.0), 1.0)
-    for (low, start), (high, end) in zip(TIME, TIME[1:], strict=False):
+    for (low, start), (high, end) in pairwise(TIME):
         if place <= high:
             share = (place - low) / (high - low)
             parts = [
@@ -257,7 +256,9 @@ def add_measurement(
     return _add_line(fig, x, y, label, line, tone, where, symbol)
 
 
-def add_data(fig: Figure, x: Any, y: Any, label: str = "data", *, tone: str = INK, size: int = 7, **where: Any) -> Figure:
+def add_data(
+    fig: Figure, x: Any, y: Any, label: str = "data", *, tone: str = INK, size: int = 7, **where: Any
+) -> Figure:
     """Add data: dots with a light rim, so that they stay apart where they overlap."""
     fig.add_trace(
         go.Scatter(
@@ -344,7 +345,7 @@ def _spread_labels(fig: Figure) -> None:
         ends = sorted(((float(scaled(t.y)[-1]), i) for i, t in enumerate(traces) if scaled(t.y).size))
         for trace in traces:
             trace.textposition = "middle right"
-        for (below, low), (above, high) in zip(ends, ends[1:], strict=False):
+        for (below, low), (above, high) in pairwise(ends):
             if above - below < 0.06 * (span or 1.0):
                 traces[low].textposition = "bottom right"
                 traces[high].textposition = "top right"
@@ -368,8 +369,8 @@ def _numbers(values: Any) -> np.ndarray[Any, Any]:
     array = np.asarray(values if values is not None else [])
     if array.dtype.kind not in "fiub":
         return np.empty(0)
-    array = array.astype(float)
-    return array[np.isfinite(array)]
+    finite: np.ndarray[Any, Any] = array[np.isfinite(array)].astype(float)
+    return finite
 
 
 def drawn(fig: Any) -> list[dict[str, str]]:
@@ -381,13 +382,17 @@ def drawn(fig: Any) -> list[dict[str, str]]:
         values = _numbers(trace.z if trace.type in ("heatmap", "surface", "contour") else trace.y)
         first_last = f"{values.flat[0]:.3g} → {values.flat[-1]:.3g}" if values.size else "—"
         low_high = f"{values.min():.3g} to {values.max():.3g}" if values.size else "—"
-        rows.append({"Drawn": str(trace.name), "Points": str(values.size), "First → last": first_last, "Range": low_high})
+        rows.append(
+            {"Drawn": str(trace.name), "Points": str(values.size), "First → last": first_last, "Range": low_high}
+        )
     return rows
 
 
 def describe_text(fig: Any) -> str:
     """Return the alt text and what is drawn, as plain lines."""
-    lines = [f"{row['Drawn']}: {row['Points']} points, {row['First → last']}, range {row['Range']}" for row in drawn(fig)]
+    lines = [
+        f"{row['Drawn']}: {row['Points']} points, {row['First → last']}, range {row['Range']}" for row in drawn(fig)
+    ]
     return "\n".join([alt_text(fig), *lines])
 
 
@@ -400,7 +405,10 @@ def rows_html(rows: Sequence[dict[str, str]]) -> str:
     body = "".join(
         "<tr>" + "".join(f"<td {cell}>{html.escape(value)}</td>" for value in row.values()) + "</tr>" for row in rows
     )
-    return f"<table style='font-size:12px;border-collapse:collapse'><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>"
+    return (
+        f"<table style='font-size:12px;border-collapse:collapse'><thead><tr>{heads}</tr></thead>"
+        f"<tbody>{body}</tbody></table>"
+    )
 
 
 def describe_html(fig: Any) -> str:
@@ -408,5 +416,6 @@ def describe_html(fig: Any) -> str:
     return (
         f"<details class='sciviz-description' style='background:{CARD};color:{MUTED};padding:2px 12px 6px;"
         f"font-size:12.5px;max-width:1100px'><summary style='cursor:pointer'>Description and numbers of this figure"
-        f"</summary><p style='margin:6px 0;color:{INK}'>{html.escape(alt_text(fig))}</p>{rows_html(drawn(fig))}</details>"
+        f"</summary><p style='margin:6px 0;color:{INK}'>{html.escape(alt_text(fig))}</p>"
+        f"{rows_html(drawn(fig))}</details>"
     )

@@ -154,8 +154,8 @@ def to_tensors(
 ) -> tuple[Tensor, ...]:
     """Take variables of a data set as tensors, in the order asked for.
 
-    Real numbers become `dtype`; integers become int64 and truth values bool, whatever `dtype` is. Where the data set has
-    a mask `observed` (irregular series), entries that were not observed become 0: use them with the mask.
+    Real numbers become `dtype`; integers become int64 and truth values bool, whatever `dtype` is. Where the data set
+    has a mask `observed` (irregular series), entries that were not observed become 0: use them with the mask.
 
     Parameters
     ----------
@@ -204,7 +204,7 @@ def to_tensors(
 def _take_split(dataset: xr.Dataset, split: str) -> xr.Dataset:
     if "split" not in dataset.coords:
         raise ValueError(
-            "split was asked for, but the data set has no coordinate 'split'; make one with split_dataset."
+            "split needs a data set with the coordinate 'split', got one without; make it with split_dataset."
         )
     check_choice(["train", "test"], split=split)
     return dataset.isel(sample=np.flatnonzero(dataset["split"].values == split))
@@ -299,7 +299,7 @@ def _mixture(description: str, centres: ArrayLike, noise: float, weights: ArrayL
         return where[part] + noise * rng.standard_normal((num, 2)), part
 
     def covariance(noise: float) -> Array:
-        return cast("Array", (where.T * share) @ where + noise**2 * np.eye(2))
+        return (where.T * share) @ where + noise**2 * np.eye(2)
 
     def log_density(points: Array, noise: float) -> Array:
         check_positive(noise=noise)
@@ -336,7 +336,7 @@ def _two_moons() -> Density:
 
     def place(u: Array, part: NDArray[np.int64]) -> Array:
         moon = np.stack([np.cos(pi * u) - 0.5, np.sin(pi * u) - 0.25], axis=1)
-        return cast("Array", scale * np.where(part[:, None] == 0, moon, -moon))
+        return scale * np.where(part[:, None] == 0, moon, -moon)
 
     # The lower moon is the upper one turned by half a circle, so both have the same second moments.
     cross = 0.125 - 1 / pi
@@ -351,7 +351,7 @@ def _two_spirals() -> Density:
     def place(u: Array, part: NDArray[np.int64]) -> Array:
         t = end * np.sqrt(u)  # the square root spreads points nearly evenly along the arm
         arm = np.stack([t * np.cos(t), t * np.sin(t)], axis=1)
-        return cast("Array", scale * np.where(part[:, None] == 0, arm, -arm))
+        return scale * np.where(part[:, None] == 0, arm, -arm)
 
     cross = -end / 2 + 3 / (4 * end)
     spread = scale**2 * np.array([[end**2 / 4 + 0.75, cross], [cross, end**2 / 4 - 0.75]])
@@ -580,7 +580,7 @@ def make_nested_spheres(*, num_samples: int = 1000, seed: int, num_features: int
 
     The ball has radius 0.5, the shell reaches from 1 to 1.5; both are filled evenly and drawn with equal chance. With
     one feature they are an interval and the two intervals beside it. A flow is a homeomorphism, so it cannot take the
-    inside of the shell out of it [neural-ode-chen in its first criticism, Dupont et al. 2019].
+    ball out of the shell.
 
     Parameters
     ----------
@@ -1050,10 +1050,8 @@ def _scaled(values: Array, scaling: str, train: NDArray[np.bool_]) -> Array:
         return cast("Array", values / np.linalg.norm(values, axis=1, keepdims=True))
     if scaling == "standard":
         # Statistics of the training samples only: those of the test set would leak into training.
-        spread = values[train].std(axis=0)
-        return cast(
-            "Array", np.where(spread > 0, (values - values[train].mean(axis=0)) / np.where(spread > 0, spread, 1), 0.0)
-        )
+        mean, spread = values[train].mean(axis=0), values[train].std(axis=0)
+        return np.where(spread > 0, (values - mean) / np.where(spread > 0, spread, 1.0), 0.0)
     return values
 
 
@@ -1099,8 +1097,8 @@ def load_diabetes(*, seed: int, num_test: int = 100, standardise: bool = True) -
         feature_units=["1"] * 10 if standardise else units,
         target="disease progression after one year",
         target_units="1" if standardise else "score",
-        source="scikit-learn load_diabetes: B. Efron, T. Hastie, I. Johnstone and R. Tibshirani, Least Angle Regression, "
-        "Annals of Statistics 32 (2004)",
+        source="scikit-learn load_diabetes: B. Efron, T. Hastie, I. Johnstone and R. Tibshirani, "
+        "Least Angle Regression, Annals of Statistics 32 (2004)",
         licence="none stated by its authors; distributed with scikit-learn (BSD-3-Clause)",
         seed=seed,
         target_offset=0.0,

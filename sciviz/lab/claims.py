@@ -342,17 +342,23 @@ class ClaimsTable:
     def summary(self) -> str:
         """Return one sentence that counts the outcomes."""
         counts = {outcome: sum(claim.outcome == outcome for claim in self.claims) for outcome in OUTCOMES}
-        words = {"holds": "hold", "fails": "do not hold", "undecided": "are undecided"}
-        parts = [f"{count} {words[outcome]}" for outcome, count in counts.items() if count]
+        one = {"holds": "holds", "fails": "does not hold", "undecided": "is undecided"}
+        many = {"holds": "hold", "fails": "do not hold", "undecided": "are undecided"}
+        parts = [f"{count} {(one if count == 1 else many)[outcome]}" for outcome, count in counts.items() if count]
         surprises = sum(claim.surprising for claim in self.claims)
-        tail = f"; {surprises} differ from what the course expects" if surprises else ""
-        return f"{len(self.claims)} claims: {', '.join(parts) or 'none measured'}{tail}."
+        tail = f"; unlike what the course expects: {surprises}" if surprises else ""
+        noun = "claim" if len(self.claims) == 1 else "claims"
+        return f"{len(self.claims)} {noun}: {', '.join(parts) or 'none measured'}{tail}."
 
     def _text(self) -> str:
         return "\n".join([self.summary(), *(claim._text() for claim in self.claims)])
 
     def _html(self) -> str:
-        cell = "style='padding:7px 10px;border-top:1px solid #dcd9d0;text-align:left;vertical-align:top'"
+        # On each cell, not on the table: JupyterLab colours table rows itself.
+        cell = (
+            f"style='padding:7px 10px;border-top:1px solid #dcd9d0;text-align:left;vertical-align:top;"
+            f"background:{_PAPER};color:{_INK}'"
+        )
         rows = []
         for claim in self.claims:
             live = "" if claim.source == "live" else " <em>(record)</em>"

@@ -90,6 +90,8 @@ class _Names(anywidget.AnyWidget):
           if (readout && readout.isContentEditable) readout.setAttribute("role", "textbox");
         }
         for (const plot of panel.querySelectorAll(".js-plotly-plot")) {
+          // A FigureWidget is drawn before its panel has a width, and asks for one only when the window changes.
+          if (!plot.dataset.fitted) { plot.dataset.fitted = "1"; window.dispatchEvent(new Event("resize")); }
           plot.setAttribute("role", "img");
           plot.setAttribute("aria-label", model.get("alt"));
         }
@@ -125,6 +127,11 @@ _STYLE = f"""<style>
 .sciviz-panel .widget-inline-hbox .widget-label {{ width: auto; min-width: 0; max-width: none; text-align: left; }}
 .sciviz-panel .sciviz-title {{ font-size: 16px; font-weight: 600; }}
 .sciviz-panel .sciviz-controls {{ gap: 4px 22px; }}
+.sciviz-panel .widget-checkbox, .sciviz-panel .widget-checkbox * {{ color: {theme.INK}; }}
+.sciviz-panel .jupyter-widget-Collapse-header {{ background: #f1eee6 !important; border-color: #dcd9d0; }}
+.sciviz-panel .jupyter-widget-Collapse-contents, .sciviz-panel .jupyter-widget-Accordion-child,
+.sciviz-panel .lm-Accordion-child {{ background: {theme.CARD}; border-color: #dcd9d0; }}
+.sciviz-panel .jupyter-widget-play button {{ background: #f1eee6; color: {theme.INK}; }}
 .sciviz-panel select, .sciviz-panel input {{ background: #fff; color: {theme.INK}; }}
 .sciviz-panel :focus-visible {{ outline: 3px solid {theme.ACTIVE}; outline-offset: 2px; }}
 .sciviz-panel .noUi-connect {{ background: {theme.ACTIVE}; }}
@@ -214,6 +221,7 @@ class Panel(widgets.VBox):  # type: ignore[misc]
         data, figure = self._first()
         # FigureWidget keeps the layout it is given whole; set afterwards, parts of it can be lost.
         self.figure = go.FigureWidget(figure)
+        self.figure._config = {"responsive": True, "displaylogo": False}
         self._drawn = _properties(figure)
         self._names = _Names(title=title, alt=theme.alt_text(figure))
         head = f"{_STYLE}<div class='sciviz-title'>{html.escape(title)}</div>"

@@ -113,9 +113,10 @@ class Stamp:
         ]
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        cell = f"text-align:left;background:{_claims._PAPER};color:{_claims._INK}"
         rows = "".join(
-            f"<tr><th scope='row' style='text-align:left;padding:3px 12px 3px 0'>{name}</th>"
-            f"<td style='text-align:left;padding:3px 0'>{html.escape(value)}</td></tr>"
+            f"<tr><th scope='row' style='{cell};padding:3px 12px 3px 0'>{name}</th>"
+            f"<td style='{cell};padding:3px 0;white-space:normal'>{html.escape(value)}</td></tr>"
             for name, value in self._rows()
         )
         return {

@@ -133,7 +133,7 @@ def figure(
 
 
 def _log_ticks(kind: str) -> dict[str, Any]:
-    # Plotly labels every 2 and 5 between decades by default, which reads as "10, 2, 5, 100".
+    # Plotly labels 2 and 5 between decades by default without their decade, which reads as "10, 2, 5, 100".
     return {"dtick": 1, "minor": {"dtick": "D1", "ticks": "outside", "ticklen": 2}} if kind == "log" else {}
 
 
@@ -322,7 +322,25 @@ def _add_line(
         **where,
     )
     _spread_labels(fig)
+    _label_short_log_axes(fig)
     return fig
+
+
+def _label_short_log_axes(fig: Figure) -> None:
+    """Label 1, 2 and 5 in full on a logarithmic axis of less than two decades, where decades alone say too little."""
+    for name, axis in (("x", fig.layout.xaxis), ("y", fig.layout.yaxis)):
+        if axis.type != "log":
+            continue
+        values = np.concatenate([_numbers(getattr(t, name, None)) for t in fig.data if t.type == "scatter"] or [[]])
+        values = values[values > 0]
+        if not values.size:
+            continue
+        low, high = np.log10(values.min()), np.log10(values.max())
+        if high - low >= 2:
+            axis.update(tickmode="linear", tickvals=None, ticktext=None)
+            continue
+        ticks = [m * 10.0**k for k in range(int(np.floor(low)) - 1, int(np.ceil(high)) + 1) for m in (1, 2, 5)]
+        axis.update(tickmode="array", tickvals=ticks, ticktext=[f"{tick:,.6g}" for tick in ticks])
 
 
 def _spread_labels(fig: Figure) -> None:

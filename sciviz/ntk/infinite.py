@@ -6,8 +6,8 @@ the variances and (u, v) Gaussian with the covariance that Kˡ gives the two poi
     K⁰ = C_W x·x'/d + C_b                Kˡ⁺¹ = C_W E[φ(u) φ(v)] + C_b
     Θ⁰ = K⁰                              Θˡ⁺¹ = Kˡ⁺¹ + C_W E[φ'(u) φ'(v)] Θˡ          [ntk-jacot, theorem 1]
 
-`kernel_recursion` is these lines and nothing else. `infinite_kernels` computes the same numbers several times faster, and
-exactly where the textbook formula for ReLU loses half of its digits (points that are nearly parallel).
+`kernel_recursion` is these lines and nothing else. `infinite_kernels` computes the same numbers several times
+faster, and exactly where the textbook formula for ReLU loses half of its digits (points that are nearly parallel).
 """
 
 from __future__ import annotations

@@ -145,7 +145,7 @@ def layer_scales(
     ========  =======================  ===================================  =============
 
     Biases follow the first layer's rule with fan_in = 1, except that muP's readout bias starts at zero, so that the
-    whole initial output vanishes as n grows. "ntk" is [ntk-jacot, section 3]; "standard" and "mup" are the
+    whole initial output vanishes as n grows. "ntk" is [ntk-jacot, section 2]; "standard" and "mup" are the
     abc-parametrisations of [mup-feature-learning, table 1], where the standard one needs the learning rate 1/n.
 
     Raises
@@ -256,7 +256,7 @@ def make_mlp(
     """Return a randomly initialised fully connected network.
 
     In the NTK parametrisation each layer computes √(C_W / fan_in) W x + √C_b b with W, b ~ N(0, 1)
-    [ntk-jacot, section 3].
+    [ntk-jacot, section 2].
 
     Parameters
     ----------

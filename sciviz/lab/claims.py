@@ -273,14 +273,14 @@ def _read_record(path: str, mtime: float) -> dict[str, Any]:
 
 
 def load_record() -> dict[str, Any]:
-    """Return the committed record of claims: id → profile → what was measured (empty if there is none)."""
+    """Return the committed record: what the claims measured, by id and profile, and what the tutorials cost."""
     path = course_dir() / "claims.json"
     return _read_record(str(path), path.stat().st_mtime) if path.is_file() else {}
 
 
 def recorded_claim(id: str, profile: str | None = None) -> dict[str, Any] | None:
     """Return one entry of the committed record; without a profile, the fullest one there is."""
-    entries: dict[str, dict[str, Any]] = load_record().get(id, {})
+    entries: dict[str, dict[str, Any]] = load_record().get("claims", {}).get(id, {})
     for wanted in ("gpu", "full", "quick") if profile is None else (profile,):
         if wanted in entries:
             return entries[wanted]

@@ -385,7 +385,7 @@ def _show(value: Any) -> None:
         from IPython.display import display
 
         if get_ipython() is not None:
-            display(value)  # type: ignore[no-untyped-call]
+            display(value)
 
 
 def device_name(device: torch.device) -> str:

@@ -50,7 +50,7 @@ class Figure(go.Figure):  # type: ignore[misc]
             {"application/vnd.plotly.v1+json": content, "text/plain": f"Figure: {alt_text(self)}"},
             {"text/html": describe_html(self), "text/plain": describe_text(self)},
         ):
-            publish_display_data(bundle)  # type: ignore[no-untyped-call]
+            publish_display_data(bundle)
 
 
 def figure(

@@ -331,7 +331,7 @@ def _label_short_log_axes(fig: Figure) -> None:
     for name, axis in (("x", fig.layout.xaxis), ("y", fig.layout.yaxis)):
         if axis.type != "log":
             continue
-        values = np.concatenate([_numbers(getattr(t, name, None)) for t in fig.data if t.type == "scatter"] or [[]])
+        values = np.concatenate([_numbers(getattr(t, name, None)) for t in fig.data] or [np.empty(0)])
         values = values[values > 0]
         if not values.size:
             continue

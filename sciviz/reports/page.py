@@ -25,7 +25,7 @@ _PLOTLY = "application/vnd.plotly.v1+json"
 _TEMPLATE = Path(__file__).with_name("page.html.jinja")
 
 
-class _Renderer(IPythonRenderer):  # type: ignore[misc]
+class _Renderer(IPythonRenderer):
     """Markdown in which equations become MathML: every browser draws it, and no script has to be carried along."""
 
     def inline_math(self, body: str) -> str:
@@ -40,11 +40,11 @@ class _Renderer(IPythonRenderer):  # type: ignore[misc]
 
 def _mathml(latex: str, display: str) -> str:
     import latex2mathml.converter
-    import latex2mathml.exceptions
 
     try:
         result = str(latex2mathml.converter.convert(latex.strip(), display=display))
-    except latex2mathml.exceptions.Error if hasattr(latex2mathml.exceptions, "Error") else Exception:
+    except Exception:
+        # The package raises many kinds; an equation that it cannot read is shown as it was written, not dropped.
         return f"<code>{html.escape(latex)}</code>"
     # The LaTeX goes along as what a screen reader without MathML says.
     return result.replace("<math ", f'<math aria-label="{html.escape(latex.strip(), quote=True)}" ', 1)

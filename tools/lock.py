@@ -25,7 +25,6 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 TORCH = "2.13.0"
-TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 BINDER_PYTHON = "3.11"
 CUDA_ONLY = ("nvidia-", "cuda-", "triton")
 
@@ -57,6 +56,12 @@ def dependency_digest(pyproject: Path) -> str:
     project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
     inputs = {key: project.get(key) for key in ("requires-python", "dependencies", "optional-dependencies")}
     return hashlib.sha256(json.dumps([inputs, TORCH], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def torch_cpu_index() -> str:
+    """Return the address of PyTorch's CPU builds, which the Makefile names and nothing else repeats by hand."""
+    lines = (ROOT / "Makefile").read_text(encoding="utf-8").splitlines()
+    return next(line.split(":=", 1)[1].strip() for line in lines if line.startswith("TORCH_CPU_INDEX"))
 
 
 def read_pins(path: Path) -> list[Requirement]:
@@ -103,7 +108,7 @@ def binder_files(lock: Path) -> dict[str, str]:
     header = BINDER_HEADER.format(python=BINDER_PYTHON)
     return {
         "runtime.txt": f"python-{BINDER_PYTHON}\n",
-        "requirements.txt": "\n".join([header + f"--extra-index-url {TORCH_CPU_INDEX}", *lines]) + "\n",
+        "requirements.txt": "\n".join([header + f"--extra-index-url {torch_cpu_index()}", *lines]) + "\n",
         "postBuild": POST_BUILD,
     }
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -37,21 +38,26 @@ RUN_METADATA = (
 )
 
 
-def _stable_id(cell: Any, place: int) -> str:
-    source = f"{place}\n{cell.cell_type}\n{cell.source}"
-    return hashlib.sha256(source.encode()).hexdigest()[:8]
+def give_ids(raw: dict[str, Any]) -> dict[str, Any]:
+    """Give each cell of a notebook's JSON an id of its own, the same on every run.
+
+    nbformat would do it too, on reading, but with another random id each time.
+    """
+    raw["nbformat_minor"] = 5
+    seen: set[str] = set()
+    for place, cell in enumerate(raw["cells"]):
+        if not cell.get("id") or cell["id"] in seen:
+            content = json.dumps([place, cell["cell_type"], cell["source"]])
+            cell["id"] = hashlib.sha256(content.encode()).hexdigest()[:8]
+        seen.add(cell["id"])
+    return raw
 
 
 def strip(notebook: Any) -> Any:
-    """Strip `notebook` (nbformat 4) in place and return it; stripping twice is the same as stripping once."""
-    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    """Strip `notebook` (nbformat 4.5) in place and return it; stripping twice is the same as stripping once."""
     kept = {name: value for name, value in notebook.metadata.items() if name in ("title", "authors", "nbgrader")}
     notebook.metadata = nbformat.from_dict({"kernelspec": KERNELSPEC, "language_info": LANGUAGE_INFO, **kept})
-    seen: set[str] = set()
-    for place, cell in enumerate(notebook.cells):
-        if not cell.get("id") or cell["id"] in seen:
-            cell["id"] = _stable_id(cell, place)
-        seen.add(cell["id"])
+    for cell in notebook.cells:
         for name in RUN_METADATA:
             cell.metadata.pop(name, None)
         if cell.metadata.get("tags") == []:
@@ -61,7 +67,8 @@ def strip(notebook: Any) -> Any:
         if CHECKED in cell.metadata.get("tags", []):
             cell.execution_count = 1
             for output in cell.outputs:
-                output.pop("metadata", None) if output.output_type in ("stream", "error") else output.metadata.clear()
+                if "metadata" in output:
+                    output.metadata = nbformat.from_dict({})
                 if "execution_count" in output:
                     output.execution_count = 1
         else:
@@ -72,7 +79,10 @@ def strip(notebook: Any) -> Any:
 
 def stripped_text(path: Path) -> str:
     """Return the text that `path` should have."""
-    notebook = nbformat.reads(path.read_text(encoding="utf-8"), as_version=4)
+    raw = json.loads(path.read_text(encoding="utf-8"))
+    if raw.get("nbformat") != 4:
+        raise SystemExit(f"{path} is in notebook format {raw.get('nbformat')}, and only 4 is known here: save it anew.")
+    notebook = nbformat.reads(json.dumps(give_ids(raw)), as_version=4)
     return nbformat.writes(strip(notebook), version=nbformat.NO_CONVERT).rstrip("\n") + "\n"
 
 

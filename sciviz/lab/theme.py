@@ -132,6 +132,56 @@ def figure(
     )
 
 
+def columns(fig: Figure, *panels: tuple[str, str, str], widths: Sequence[float] = (), gap: float = 0.11) -> Figure:
+    """Divide a figure into panels side by side; `column=2` of the `add_*` functions then draws into the second.
+
+    Parameters
+    ----------
+    panels
+        Heading, x title and y title of each panel.
+    widths
+        Relative widths; equal ones if empty.
+    gap
+        Space between two panels, as a share of the figure's width.
+
+    >>> fig = columns(figure(title="Two", alt="Two panels."), ("Left", "x", "y"), ("Right", "x", "y"))
+    >>> fig.layout.xaxis2.title.text
+    'x'
+    """
+    shares = np.asarray(widths or [1.0] * len(panels), dtype=float)
+    shares = shares / shares.sum() * (1 - gap * (len(panels) - 1))
+    left = 0.0
+    common = {
+        name: value for name, value in fig.layout.xaxis.to_plotly_json().items() if name not in ("title", "domain")
+    }
+    for number, ((heading, x, y), share) in enumerate(zip(panels, shares, strict=True), start=1):
+        end = "" if number == 1 else str(number)
+        domain = [left, min(1.0, left + float(share))]
+        axis = {**common, "title": {"text": x, "standoff": 6, "font": {"size": 12}}, "tickfont": {"size": 11}}
+        fig.update_layout(
+            {
+                f"xaxis{end}": {**axis, "domain": domain, "anchor": f"y{end}"},
+                f"yaxis{end}": {
+                    **axis,
+                    "title": {"text": y, "standoff": 6, "font": {"size": 12}},
+                    "domain": [0, 1],
+                    "anchor": f"x{end}",
+                },
+            }
+        )
+        fig.add_annotation(
+            text=f"<b>{heading}</b>", x=domain[0], y=1.02, xref="paper", yref="paper", xanchor="left",
+            yanchor="bottom", showarrow=False, font={"size": 12.5, "color": MUTED},
+        )  # fmt: skip
+        left += float(share) + gap
+    return fig.update_layout(margin={"t": 92, "r": 70})
+
+
+def _axes(column: int) -> dict[str, str]:
+    end = "" if column == 1 else str(column)
+    return {"xaxis": f"x{end}", "yaxis": f"y{end}"}
+
+
 def _log_ticks(kind: str) -> dict[str, Any]:
     # Plotly labels 2 and 5 between decades by default without their decade, which reads as "10, 2, 5, 100".
     return {"dtick": 1, "minor": {"dtick": "D1", "ticks": "outside", "ticklen": 2}} if kind == "log" else {}
@@ -194,16 +244,16 @@ def _end_label(label: str, length: int) -> list[str]:
     return [""] * (length - 1) + [f" {label}"] if label and length else [""] * length
 
 
-def add_theory(fig: Figure, x: Any, y: Any, label: str = "theory", **where: Any) -> Figure:
+def add_theory(fig: Figure, x: Any, y: Any, label: str = "theory", column: int = 1) -> Figure:
     """Add a theoretical curve: dashed ink, labelled at its end."""
     x, y = np.asarray(x), np.asarray(y)
-    return _add_line(fig, x, y, label, {"color": INK, "width": 2, "dash": "dash"}, INK, where)
+    return _add_line(fig, x, y, label, {"color": INK, "width": 2, "dash": "dash"}, INK, column)
 
 
-def add_baseline(fig: Figure, x: Any, y: Any, label: str = "baseline", **where: Any) -> Figure:
+def add_baseline(fig: Figure, x: Any, y: Any, label: str = "baseline", column: int = 1) -> Figure:
     """Add a baseline: a thin grey line, labelled at its end."""
     x, y = np.asarray(x), np.asarray(y)
-    return _add_line(fig, x, y, label, {"color": BASELINE, "width": 2}, MUTED, where)
+    return _add_line(fig, x, y, label, {"color": BASELINE, "width": 2}, MUTED, column)
 
 
 def add_measurement(
@@ -218,7 +268,7 @@ def add_measurement(
     active: bool = False,
     markers: bool = False,
     shade: str | None = None,
-    **where: Any,
+    column: int = 1,
 ) -> Figure:
     """Add a measured curve: a solid colour, with a band from `low` to `high` for its spread over seeds.
 
@@ -247,17 +297,17 @@ def add_measurement(
                 hoverinfo="skip",
                 name=f"{label or 'measured'}: spread",
                 meta={"role": "band"},
-            ),
-            **where,
+                **_axes(column),
+            )
         )
     dash = "solid" if active or shade else DASHES[index]
     line = {"color": tone, "width": 3 if active else 2.2, "dash": dash}
     symbol = MARKERS[0 if active else index] if markers else None
-    return _add_line(fig, x, y, label, line, tone, where, symbol)
+    return _add_line(fig, x, y, label, line, tone, column, symbol)
 
 
 def add_data(
-    fig: Figure, x: Any, y: Any, label: str = "data", *, tone: str = INK, size: int = 7, **where: Any
+    fig: Figure, x: Any, y: Any, label: str = "data", *, tone: str = INK, size: int = 7, column: int = 1
 ) -> Figure:
     """Add data: dots with a light rim, so that they stay apart where they overlap."""
     fig.add_trace(
@@ -267,14 +317,14 @@ def add_data(
             mode="markers",
             marker={"color": tone, "size": size, "line": {"color": CARD, "width": 1}},
             name=label,
-        ),
-        **where,
+            **_axes(column),
+        )
     )
     return fig
 
 
 def add_heatmap(
-    fig: Figure, z: Any, x: Any = None, y: Any = None, *, title: str = "", signed: bool = False, **where: Any
+    fig: Figure, z: Any, x: Any = None, y: Any = None, *, title: str = "", signed: bool = False, column: int = 1
 ) -> Figure:
     """Add a heat map: blue–orange around zero if `signed`, light to dark otherwise."""
     z = np.asarray(z)
@@ -288,8 +338,8 @@ def add_heatmap(
             colorbar={"title": {"text": title, "side": "right"}, "thickness": 12, "outlinewidth": 0, "len": 0.9},
             name=title or "heat map",
             **extra,
-        ),
-        **where,
+            **_axes(column),
+        )
     )
     return fig
 
@@ -301,7 +351,7 @@ def _add_line(
     label: str,
     line: dict[str, Any],
     tone: str,
-    where: dict[str, Any],
+    column: int,
     symbol: str | None = None,
 ) -> Figure:
     # The label is text at the line's last point: it then moves with the data in an explorer.
@@ -318,8 +368,8 @@ def _add_line(
             textfont={"color": tone, "size": 13},
             cliponaxis=False,
             name=label or "measured",
-        ),
-        **where,
+            **_axes(column),
+        )
     )
     _spread_labels(fig)
     _label_short_log_axes(fig)
@@ -328,10 +378,13 @@ def _add_line(
 
 def _label_short_log_axes(fig: Figure) -> None:
     """Label 1, 2 and 5 in full on a logarithmic axis of less than two decades, where decades alone say too little."""
-    for name, axis in (("x", fig.layout.xaxis), ("y", fig.layout.yaxis)):
+    for name in ("x", "y"):
+        axis = fig.layout[f"{name}axis"]
         if axis.type != "log":
             continue
-        values = np.concatenate([_numbers(getattr(t, name, None)) for t in fig.data] or [np.empty(0)])
+        values = np.concatenate(
+            [_numbers(getattr(t, name, None)) for t in fig.data if t.xaxis in (None, "x")] or [np.empty(0)]
+        )
         values = values[values > 0]
         if not values.size:
             continue

@@ -55,7 +55,7 @@ def give_ids(raw: dict[str, Any]) -> dict[str, Any]:
 
 def strip(notebook: Any) -> Any:
     """Strip `notebook` (nbformat 4.5) in place and return it; stripping twice is the same as stripping once."""
-    kept = {name: value for name, value in notebook.metadata.items() if name in ("title", "authors", "nbgrader")}
+    kept = {name: value for name, value in notebook.metadata.items() if name in ("title", "authors", "nbgrader", "sciviz")}
     notebook.metadata = nbformat.from_dict({"kernelspec": KERNELSPEC, "language_info": LANGUAGE_INFO, **kept})
     for cell in notebook.cells:
         for name in RUN_METADATA:

@@ -43,6 +43,7 @@ def notebook(tmp_path: Path) -> Path:
         "language_info": {"name": "python", "version": "3.12.1"},
         "widgets": {"application/vnd.jupyter.widget-state+json": {"state": {}, "version_major": 2, "version_minor": 0}},
         "papermill": {"duration": 3.0},
+        "sciviz": {"budget": {"seconds": 90}},
     }
     path = tmp_path / "ran.ipynb"
     nbformat.write(new_notebook(cells=cells, metadata=metadata), path)
@@ -67,6 +68,7 @@ def test_only_checked_outputs_stay(hook: ModuleType, notebook: Path) -> None:
     assert after.metadata == {
         "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
+        "sciviz": {"budget": {"seconds": 90}},
     }
 
 

@@ -23,6 +23,7 @@ from sciviz.ntk.infinite import (
     infinite_kernels,
     kernel_recursion,
 )
+from sciviz.ntk.kernels import empirical_ntk, ensemble_ntk
 from sciviz.ntk.networks import (
     ACTIVATIONS,
     MLP,
@@ -56,8 +57,10 @@ __all__ = [
     "apply_ensemble",
     "decay_rates",
     "dual_activation",
+    "empirical_ntk",
     "ensemble_layers",
     "ensemble_member",
+    "ensemble_ntk",
     "flatten_blocks",
     "gp_posterior",
     "infinite_kernels",

@@ -100,7 +100,7 @@ class ScaledLinear(nn.Linear):
         """Return weight_multiplier · W x + bias_multiplier · b for each row of `x`."""
         if x.ndim == 2 and self.bias is not None:
             # One fused product, and the scaled weight matrix is never materialised.
-            return torch.addmm(self.bias, x, self.weight.T, beta=self.bias_multiplier, alpha=self.weight_multiplier)
+            return torch.addmm(self.bias, x, self.weight.t(), beta=self.bias_multiplier, alpha=self.weight_multiplier)
         scaled = nn.functional.linear(x, self.weight) * self.weight_multiplier
         return scaled if self.bias is None else scaled + self.bias_multiplier * self.bias
 

@@ -24,6 +24,7 @@ FOLDERS = ("tutorials", "course")
 CHECKED = "nbval-check-output"
 KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 LANGUAGE_INFO = {"name": "python"}
+KEPT_METADATA = ("title", "authors", "nbgrader", "sciviz")
 # What JupyterLab, papermill, nbclient or a debugger writes into a cell, and nobody means to keep.
 RUN_METADATA = (
     "ExecuteTime",
@@ -55,7 +56,7 @@ def give_ids(raw: dict[str, Any]) -> dict[str, Any]:
 
 def strip(notebook: Any) -> Any:
     """Strip `notebook` (nbformat 4.5) in place and return it; stripping twice is the same as stripping once."""
-    kept = {name: value for name, value in notebook.metadata.items() if name in ("title", "authors", "nbgrader", "sciviz")}
+    kept = {name: notebook.metadata[name] for name in KEPT_METADATA if name in notebook.metadata}
     notebook.metadata = nbformat.from_dict({"kernelspec": KERNELSPEC, "language_info": LANGUAGE_INFO, **kept})
     for cell in notebook.cells:
         for name in RUN_METADATA:

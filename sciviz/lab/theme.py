@@ -151,18 +151,24 @@ def columns(fig: Figure, *panels: tuple[str, str, str], widths: Sequence[float] 
     shares = np.asarray(widths or [1.0] * len(panels), dtype=float)
     shares = shares / shares.sum() * (1 - gap * (len(panels) - 1))
     left = 0.0
-    common = {
-        name: value for name, value in fig.layout.xaxis.to_plotly_json().items() if name not in ("title", "domain")
-    }
+    both = [fig.layout[f"{name}axis"].to_plotly_json() for name in ("x", "y")]
+    common_x, common_y = ({k: v for k, v in axis.items() if k not in ("title", "domain")} for axis in both)
     for number, ((heading, x, y), share) in enumerate(zip(panels, shares, strict=True), start=1):
         end = "" if number == 1 else str(number)
         domain = [left, min(1.0, left + float(share))]
-        axis = {**common, "title": {"text": x, "standoff": 6, "font": {"size": 12}}, "tickfont": {"size": 11}}
+        small = {"tickfont": {"size": 11}}
         fig.update_layout(
             {
-                f"xaxis{end}": {**axis, "domain": domain, "anchor": f"y{end}"},
+                f"xaxis{end}": {
+                    **common_x,
+                    **small,
+                    "title": {"text": x, "standoff": 6, "font": {"size": 12}},
+                    "domain": domain,
+                    "anchor": f"y{end}",
+                },
                 f"yaxis{end}": {
-                    **axis,
+                    **common_y,
+                    **small,
                     "title": {"text": y, "standoff": 6, "font": {"size": 12}},
                     "domain": [0, 1],
                     "anchor": f"x{end}",
@@ -174,7 +180,8 @@ def columns(fig: Figure, *panels: tuple[str, str, str], widths: Sequence[float] 
             yanchor="bottom", showarrow=False, font={"size": 12.5, "color": MUTED},
         )  # fmt: skip
         left += float(share) + gap
-    return fig.update_layout(margin={"t": 92, "r": 70})
+    fig.update_layout(margin={"t": 112, "r": 70})
+    return fig
 
 
 def _axes(column: int) -> dict[str, str]:
@@ -221,10 +228,10 @@ def time_color(fraction: float) -> str:
     """Return the colour of a moment between 0 (light, the start) and 1 (dark, the end).
 
     >>> time_color(0.0), time_color(1.0)
-    ('#c0d7e7', '#0b2f53')
+    ('#8bb7d3', '#0b2f53')
     """
-    # The lightest tenth of the scale cannot be seen as a line on the card.
-    place = 0.08 + 0.92 * min(max(fraction, 0.0), 1.0)
+    # The lightest part of the scale cannot be seen as a line, or read as a label, on the card.
+    place = 0.3 + 0.7 * min(max(fraction, 0.0), 1.0)
     for (low, start), (high, end) in pairwise(TIME):
         if place <= high:
             share = (place - low) / (high - low)
@@ -377,23 +384,25 @@ def _add_line(
 
 
 def _label_short_log_axes(fig: Figure) -> None:
-    """Label 1, 2 and 5 in full on a logarithmic axis of less than two decades, where decades alone say too little."""
+    """Label steps between the decades in full on a logarithmic axis of less than two, where decades say too little."""
     for name in ("x", "y"):
-        axis = fig.layout[f"{name}axis"]
-        if axis.type != "log":
-            continue
-        values = np.concatenate(
-            [_numbers(getattr(t, name, None)) for t in fig.data if t.xaxis in (None, "x")] or [np.empty(0)]
-        )
-        values = values[values > 0]
-        if not values.size:
-            continue
-        low, high = np.log10(values.min()), np.log10(values.max())
-        if high - low >= 2:
-            axis.update(tickmode="linear", tickvals=None, ticktext=None)
-            continue
-        ticks = [m * 10.0**k for k in range(int(np.floor(low)) - 1, int(np.ceil(high)) + 1) for m in (1, 2, 5)]
-        axis.update(tickmode="array", tickvals=ticks, ticktext=[f"{tick:,.6g}" for tick in ticks])
+        drawn_on: dict[str, list[Any]] = {}
+        for trace in fig.data:
+            if trace.type == "scatter":
+                drawn_on.setdefault(trace[f"{name}axis"] or name, []).append(_numbers(trace[name]))
+        for place, arrays in drawn_on.items():
+            axis = fig.layout[f"{name}axis{place[1:]}"]
+            values = np.concatenate(arrays)
+            values = values[values > 0]
+            if axis.type != "log" or not values.size:
+                continue
+            low, high = np.log10(values.min()), np.log10(values.max())
+            if high - low >= 2:
+                axis.update(tickmode="linear", tickvals=None, ticktext=None)
+                continue
+            steps = (1, 2, 5) if high - low >= 0.8 else (1, 1.5, 2, 3, 5, 7)
+            ticks = [m * 10.0**k for k in range(int(np.floor(low)) - 1, int(np.ceil(high)) + 1) for m in steps]
+            axis.update(tickmode="array", tickvals=ticks, ticktext=[f"{tick:,.6g}" for tick in ticks])
 
 
 def _spread_labels(fig: Figure) -> None:

@@ -65,31 +65,35 @@ def plot_kernel_change(ds: xr.Dataset) -> Figure:
 def plot_kernel_flow(ds: xr.Dataset, num_times: int = 5) -> Figure:
     """Plot a trained network's outputs at several moments, beside those that the kernel at initialisation predicts."""
     one = ds.isel(seed=0)
-    test = one.where(one.split == "test", drop=True)
-    order = np.arange(test.sizes["point"])
-    train = one.where(one.split == "train", drop=True)
+    test, train = (one.isel(point=(one.split == part).values) for part in ("test", "train"))
     worst = float(ds.deviation.max())
     fig = theme.figure(
-        title="A straight-line equation predicts every output at every moment",
-        subtitle=f"Width {ds.attrs['width']}; largest deviation {100 * worst:.1f}% of the largest target; "
-        "light is early, dark is late",
+        title="A linear equation predicts every output at every moment",
+        subtitle=f"Dashed: predicted; solid: network of width {ds.attrs['width']:,}, light is early. "
+        f"Largest deviation: {100 * worst:.1f}% of the largest target",
         alt=f"Outputs of a network of width {ds.attrs['width']} on a circle at {num_times} moments of training. Solid "
-        f"lines (the network) and dashed lines (the kernel's prediction) coincide at each moment, up to {100 * worst:.1f} "
-        "percent of the largest target, while the curve grows from its random start towards the data.",
-        x="Angle (degrees)",
+        f"lines (the network) and dashed lines (the kernel's prediction) coincide at each moment, up to "
+        f"{100 * worst:.1f} percent of the largest target, while the curve grows from its random start to the data.",
+        x="Angle (degrees)" if "angle" in ds.coords else axis_title(ds.point),
         y="Output",
     )
-    angle = 360 * order / len(order)
+
+    def place(part: xr.Dataset) -> Any:
+        return np.degrees(part.angle) if "angle" in ds.coords else part.point
+
+    # Evenly spaced on the scale of learning, not of time: most happens early.
     picks = np.unique(np.geomspace(1, ds.sizes["time"], num_times).round().astype(int) - 1)
-    for place, index in enumerate(picks):
+    for position, index in enumerate(picks):
         step = int(ds.time[index])
-        label = f"step {step}" if index in (picks[0], picks[-1]) else ""
-        shade = theme.time_color(place / max(1, len(picks) - 1))
-        theme.add_measurement(fig, angle, test.network.isel(time=index), label, shade=shade)
+        label = f"step {step:,}" if index in (picks[0], picks[-1]) else ""
+        shade = theme.time_color(position / max(1, len(picks) - 1))
+        theme.add_measurement(fig, place(test), test.network.isel(time=index), label, shade=shade)
+        # Wide enough to be seen on both sides of the dashes that lie on it.
+        fig.data[-1].line.width = 6
     for index in picks:
-        theme.add_theory(fig, angle, test.predicted.isel(time=index), "")
-    del train
-    return fig
+        theme.add_theory(fig, place(test), test.predicted.isel(time=index), "")
+        fig.data[-1].line.width = 1.5
+    return theme.add_data(fig, place(train), train.target, "training data", size=9)
 
 
 def plot_decay_rates(ds: xr.Dataset) -> Figure:
@@ -115,3 +119,243 @@ def plot_decay_rates(ds: xr.Dataset) -> Figure:
 def _decades(ds: xr.Dataset) -> float:
     value = ds.eigenvalue.values[np.isfinite(ds.rate.values)]
     return float(np.log10(value.max() / value.min())) if value.size else 0.0
+
+
+def plot_finite_width_density(ds: xr.Dataset) -> Figure:
+    """Plot how far the output law of finite networks is from a Gaussian, and what the first correction explains."""
+    narrow = ds.isel(width=0)
+    width = int(narrow.width)
+    share = float(narrow.error.sel(law="corrected") / narrow.error.sel(law="gaussian"))
+    fig = theme.figure(
+        title="One term of order 1/width explains most of what is not Gaussian",
+        subtitle=f"Difference from the Gaussian density, {ds.attrs['num_samples']:,} random networks of width {width}",
+        alt=f"The measured density of outputs minus the Gaussian density, for networks of width {width}: positive in the "
+        "middle, negative beside it, positive again in the tails. The dashed correction with the fourth Hermite polynomial "
+        f"has the same shape; what it leaves is {share:.2f} of the difference from the Gaussian alone.",
+        x=axis_title(ds.output),
+        y="Density minus Gaussian",
+    )
+    theme.add_baseline(fig, ds.output, np.zeros(ds.sizes["output"]), "")
+    theme.add_measurement(fig, ds.output, narrow.density - narrow.gaussian, "measured")
+    return theme.add_theory(fig, ds.output, narrow.corrected - narrow.gaussian, "fourth-Hermite term")
+
+
+def plot_lazy_rich(ds: xr.Dataset) -> Figure:
+    """Plot kernel movement and test error against the output scale."""
+    kernel, features = ds.kernel_change, ds.feature_change
+    fig = theme.figure(
+        title="One number moves a network from rich to lazy: the scale α of its output",
+        subtitle=f"The same architecture, data and targets; {ds.sizes['seed']} seeds",
+        alt="Two panels against the output scale alpha, on logarithmic axes. The relative change of the kernel in training "
+        f"falls from {float(kernel.mean('seed')[0]):.2g} to {float(kernel.mean('seed')[-1]):.2g} as alpha grows, and that "
+        f"of the hidden features from {float(features.mean('seed')[0]):.2g} to {float(features.mean('seed')[-1]):.2g}.",
+        x_type="log",
+        y_type="log",
+    )
+    theme.columns(
+        fig,
+        ("How far training moves the kernel", axis_title(ds.alpha), "Relative change"),
+        ("How far it moves the hidden features", axis_title(ds.alpha), "Relative change"),
+    )
+    for column, values in enumerate((kernel, features), start=1):
+        mean, low, high = _over_seeds(values)
+        theme.add_measurement(fig, ds.alpha, mean, "", low=low, high=high, markers=True, column=column)
+    return fig
+
+
+_MODEL_NAMES = {"network": "network", "quadratic": "quadratic model", "linear": "linear model"}
+
+
+def plot_catapult(ds: xr.Dataset) -> Figure:
+    """Plot the loss and the top kernel eigenvalue of network, quadratic and linear model at a large learning rate."""
+    inside = ds.where((ds.lr_multiple > 2) & (ds.lr_multiple < 4), drop=True)
+    one = inside.isel(lr_multiple=inside.sizes["lr_multiple"] // 2)
+    multiple = float(one.lr_multiple)
+    loss = one.loss.median("seed")
+    fig = theme.figure(
+        title="Above the stable learning rate the kernel must move, or the loss explodes",
+        subtitle=f"Learning rate {multiple:g} over the top eigenvalue; medians of {ds.sizes['seed']} seeds",
+        alt=f"Left: loss against steps at learning rate {multiple:g} over the top kernel eigenvalue. The linear model's loss "
+        "grows without bound; network and quadratic model rise too, then fall far below their start. Right: the top "
+        "eigenvalue times the learning rate of network and quadratic model falls below the dashed line at 2.",
+        y_type="log",
+        height=400,
+    )
+    theme.columns(
+        fig,
+        ("Loss", axis_title(ds.step), "Loss / loss at start"),
+        ("Sharpness", axis_title(ds.step), "Top eigenvalue × rate"),
+        gap=0.2,
+    )
+    fig.layout.yaxis2.update(type="linear", dtick=None, minor=None)
+    for index, model in enumerate(("network", "quadratic", "linear")):
+        curve = loss.sel(model=model).values
+        # A diverging curve would squeeze the others flat: it leaves the figure at a thousandfold of the start.
+        shown = curve <= 1e3 if model == "linear" else np.isfinite(curve)
+        args = (ds.step[shown], np.maximum(curve[shown], 1e-6), _MODEL_NAMES[model])
+        if model == "linear":
+            theme.add_baseline(fig, *args)
+            continue
+        theme.add_measurement(fig, *args, index=index)
+        sharp = one.sharpness.sel(model=model).median("seed")
+        theme.add_measurement(fig, ds.recorded_step, sharp, "", index=index, column=2)
+    theme.add_theory(fig, ds.recorded_step, np.full(ds.sizes["recorded_step"], 2.0), "2: stable below", column=2)
+    return fig.update_layout(margin={"r": 120})
+
+
+def plot_grokking(ds: xr.Dataset) -> Figure:
+    """Plot training and test error along time for each output scale, on a logarithmic time axis."""
+    fig = theme.figure(
+        title="A lazy start fits first and understands later",
+        subtitle=f"Medians of {ds.sizes['seed']} seeds; dashed line: the error at which we call it learnt",
+        alt="One panel for each output scale alpha: training error and test error, relative to the variance of the target, "
+        "against training steps on logarithmic axes. "
+        + " ".join(
+            f"At alpha {float(a):g} training error passes a tenth at step {float(ds.train_time.sel(alpha=a).median()):.0f} "
+            f"and test error at step {float(ds.test_time.sel(alpha=a).median()):.0f}."
+            for a in ds.alpha
+        ),
+        x_type="log",
+        y_type="log",
+    )
+    names = [f"α = {float(a):g}" for a in ds.alpha]
+    theme.columns(fig, *((name, axis_title(ds.time), "Error / variance") for name in names))
+    keep = ds.time.values > 0
+    for column in range(1, ds.sizes["alpha"] + 1):
+        one = ds.isel(alpha=column - 1, time=keep)
+        for index, (name, label) in enumerate((("train_error", "training"), ("test_error", "test"))):
+            curve = np.maximum(one[name].median("seed"), 1e-5)
+            shown = label if column == ds.sizes["alpha"] else ""
+            theme.add_measurement(fig, one.time, curve, shown, index=index, column=column)
+            fig.data[-1].name = f"{label}, {names[column - 1]}"
+        theme.add_theory(fig, one.time, np.full(int(keep.sum()), 0.1), "", column=column)
+    return fig
+
+
+def plot_alignment(ds: xr.Dataset, alpha: float) -> Figure:
+    """Plot the alignment of kernel and target along training, for one output scale."""
+    one = ds.sel(alpha=alpha, method="nearest")
+    mean, low, high = _over_seeds(one.alignment)
+    fig = theme.figure(
+        title="While nothing seems to happen, the kernel turns towards the target",
+        subtitle=f"α = {float(one.alpha):g}, {ds.sizes['seed']} seeds",
+        alt=f"Alignment of the centred kernel with the target against training steps: from {mean[0]:.2g} at the start to "
+        f"{mean[-1]:.2g} at the end.",
+        x=axis_title(ds.alignment_time),
+        y=axis_title(ds.alignment),
+    )
+    return theme.add_measurement(fig, ds.alignment_time, mean, "alignment", low=low, high=high)
+
+
+_PARAMETRISATION_NAMES = {"mup": "maximal update (μP)", "ntk": "NTK", "standard": "standard"}
+
+
+def plot_feature_change(ds: xr.Dataset) -> Figure:
+    """Plot how far training moves the last hidden features against width, for each parametrisation."""
+    slopes = {str(name): float(ds.slope.sel(parametrisation=name)) for name in ds.parametrisation.values}
+    said = ", ".join(f"{_PARAMETRISATION_NAMES[name]} {slope:.2f}" for name, slope in slopes.items())
+    fig = theme.figure(
+        title="Only the maximal update still learns features when the width grows",
+        subtitle=f"Digits, {ds.sizes['seed']} seeds; slopes on log axes: {said}",
+        alt="On log-log axes the relative change of the last hidden features in training against width. Fitted slopes: "
+        f"{said}.",
+        x=axis_title(ds.width),
+        y=axis_title(ds.change),
+        x_type="log",
+        y_type="log",
+    )
+    for index, name in enumerate(ds.parametrisation.values):
+        mean, low, high = _over_seeds(ds.change.sel(parametrisation=name))
+        label = _PARAMETRISATION_NAMES[str(name)]
+        theme.add_measurement(fig, ds.width, mean, label, low=low, high=high, index=index, markers=True)
+    return fig.update_layout(margin={"r": 170})
+
+
+def plot_scale_mixture(ds: xr.Dataset) -> Figure:
+    """Plot the density of outputs of networks with a random last-layer variance, beside the two laws."""
+    distance = {str(name): float(ds.distance.sel(law=name)) for name in ds.law.values}
+    fig = theme.figure(
+        title="With an uncertain scale, the Gaussian limit becomes a Student-t",
+        subtitle=f"{ds.attrs['num_networks']:,} networks of width {ds.attrs['width']}; greatest difference of distribution "
+        "functions: " + ", ".join(f"{_LAW_NAMES.get(name, name)} {value:.3f}" for name, value in distance.items()),
+        alt="Density of the outputs of wide random networks whose last-layer variance is itself random, on a logarithmic "
+        "axis. The measured dots follow the dashed Student-t density into the tails, where the Gaussian of the same "
+        "variance falls away.",
+        x=axis_title(ds.output),
+        y="Density",
+        y_type="log",
+    )
+    gaussian = ds.law_density.sel(law="gaussian")
+    theme.add_baseline(fig, ds.output, gaussian.where(gaussian > 1e-5), "Gaussian")
+    theme.add_theory(fig, ds.output, ds.law_density.sel(law="student_t"), "Student-t")
+    seen = ds.density.values > 0
+    return theme.add_data(fig, ds.output[seen], ds.density[seen], "networks", tone=theme.color(0), size=6)
+
+
+_LAW_NAMES = {"student_t": "Student-t", "gaussian": "Gaussian"}
+
+
+def plot_output_kurtosis(ds: xr.Dataset) -> Figure:
+    """Plot the excess kurtosis of random networks' outputs against depth over width, beside the prediction."""
+    fig = theme.figure(
+        title="How far from Gaussian depends on depth over width alone",
+        subtitle="Width: "
+        + ", ".join(f"{int(w)} ({m})" for w, m in zip(ds.width, ("circle", "diamond", "square"), strict=False))
+        + f"; {ds.attrs['num_networks']:,} random ReLU networks each",
+        alt="Excess kurtosis of the outputs of random ReLU networks against depth over width. Networks of "
+        f"{', '.join(str(int(w)) for w in ds.width)} units with the same ratio have the same kurtosis, which rises along "
+        "the dashed prediction.",
+        x=axis_title(ds.ratio),
+        y=axis_title(ds.kurtosis),
+    )
+    theme.add_theory(fig, ds.ratio, ds.predicted.sel(width=ds.width[-1]), "    prediction")
+    for index, width in enumerate(ds.width.values):
+        # Side by side, or they would hide each other.
+        shift = 0.0007 * (index - (ds.sizes["width"] - 1) / 2)
+        one = ds.kurtosis.sel(width=width)
+        theme.add_data(fig, ds.ratio + shift, one, f"width {width}", tone=theme.color(index), size=10)
+        bars = {"array": 1.96 * ds.kurtosis_error.sel(width=width).values, "color": theme.color(index), "width": 3}
+        fig.data[-1].update(marker_symbol=theme.MARKERS[index], error_y=bars)
+    return fig
+
+
+def plot_signal_propagation(ds: xr.Dataset) -> Figure:
+    """Plot the mean squared signal through the layers of a deep network, for each weight variance."""
+    fig = theme.figure(
+        title="Only one weight variance carries a signal through thirty layers",
+        subtitle=f"{ds.attrs['num_networks']:,} networks of width {ds.attrs['width']}; thin grey: the median network at C_W = 2",
+        alt="On a logarithmic axis the mean squared signal against layer: it stays at one for weight variance 2, falls "
+        "exponentially below and grows exponentially above. The median network at variance 2 falls slowly too.",
+        x=axis_title(ds.layer),
+        y="Squared signal / input",
+        y_type="log",
+    )
+    for index, variance in enumerate(ds.weight_variance.values):
+        one = ds.sel(weight_variance=variance)
+        theme.add_theory(fig, ds.layer, one.predicted, "")
+        theme.add_measurement(fig, ds.layer, one["mean"], f"C_W = {variance:g}", index=index)
+    middle = ds["median"].sel(weight_variance=2.0, method="nearest")
+    return theme.add_baseline(fig, ds.layer, middle, "median")
+
+
+def plot_kernel_samples(ds: xr.Dataset) -> Figure:
+    """Plot one row of the kernel of several random networks, for the narrowest and the widest, beside the limit."""
+    angle = 360 * np.arange(ds.sizes["point"]) / ds.sizes["point"]
+    fig = theme.figure(
+        title="Narrow networks each have a kernel of their own; wide ones share one",
+        subtitle=f"{ds.sizes['seed']} random networks in each panel: the kernel between the point at 0° and all others",
+        alt=f"Two panels with the kernels of {ds.sizes['seed']} random networks as functions of the angle. At width "
+        f"{int(ds.width[0])} the curves scatter widely; at width {int(ds.width[-1])} they lie on one curve.",
+        height=400,
+    )
+    ends = [int(ds.width[0]), int(ds.width[-1])]
+    theme.columns(fig, *((f"{width:,} hidden units", "Angle (degrees)", "Kernel") for width in ends))
+    for column, width in enumerate(ends, start=1):
+        rows = ds.kernel.sel(width=width).isel(point=0)
+        for seed in range(ds.sizes["seed"]):
+            theme.add_measurement(fig, angle, rows.isel(seed=seed), "", shade="#7fa9d1", column=column)
+        theme.add_theory(fig, angle, rows.mean("seed"), "", column=column)
+        end = "" if column == 1 else "2"
+        low, high = float(ds.kernel.isel(point=0).min()), float(ds.kernel.isel(point=0).max())
+        fig.layout[f"yaxis{end}"].range = [low - 0.05 * (high - low), high + 0.05 * (high - low)]
+    return fig

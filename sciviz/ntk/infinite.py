@@ -13,7 +13,8 @@ faster, and exactly where the textbook formula for ReLU loses half of its digits
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from itertools import pairwise
+from typing import NamedTuple, Self
 
 import torch
 from jaxtyping import Float64
@@ -151,15 +152,183 @@ def infinite_kernels(
     >>> kernels.nngp.round(decimals=4).tolist()
     [[1.0, 0.3183], [0.3183, 1.0]]
     """
-    return kernel_recursion(
-        X1,
-        X2,
-        depth=depth,
-        activation=activation,
-        weight_variance=weight_variance,
-        bias_variance=bias_variance,
-        bias=bias,
-    )
+    X1, X2 = _check_arguments(X1, X2, depth, activation, weight_variance, bias_variance, bias)
+    symmetric = X2 is None
+    X2 = X1 if X2 is None else X2
+    network = _Network(depth, weight_variance, bias_variance, bias_variance if bias == "all" else 0.0)
+    features1 = _with_bias_feature(X1, network)
+    features2 = features1 if symmetric else _with_bias_feature(X2, network)
+    scheme = {"relu": _ReluScheme, "erf": _ErfScheme, "sine": _SineScheme}[activation]
+    one = scheme(features1, network)
+    two = one if symmetric else scheme(features2, network)
+
+    result = InfiniteKernels(*(X1.new_empty(len(X1), len(X2)) for _ in range(2)))
+    # Tiles of a few rows keep the dozen elementwise passes of a layer in the cache, and bound the temporaries.
+    height = max(1, min(len(X1), _TILE_ENTRIES // max(1, len(X2))))
+    for start in range(0, len(X1), height):
+        rows = slice(start, min(start + height, len(X1)))
+        # A symmetric kernel is computed from the diagonal to the right, and mirrored.
+        columns = slice(start, len(X2)) if symmetric else slice(0, len(X2))
+        for whole, tile in zip(result, one.tile(rows, two, columns), strict=True):
+            if symmetric:
+                square = tile[:, : tile.shape[0]]
+                # Products of matrices are not symmetric to the last bit.
+                square.copy_((square + square.T) / 2)
+                whole[columns, rows] = tile.T
+            whole[rows, columns] = tile
+    return result
+
+
+_TILE_ENTRIES = 2**16
+
+
+class _Network(NamedTuple):
+    depth: int
+    weight_variance: float
+    input_bias: float
+    hidden_bias: float
+
+
+def _with_bias_feature(X: Tensor, network: _Network) -> Tensor:
+    """Points with the input layer's variances absorbed, so that K⁰ is a plain inner product."""
+    scaled = X * math.sqrt(network.weight_variance / X.shape[1])
+    if network.input_bias == 0:
+        return scaled
+    return torch.cat([scaled, X.new_full((len(X), 1), math.sqrt(network.input_bias))], dim=1)
+
+
+class _Scheme:
+    """One side's points with everything that depends on them alone: the diagonal of K at every layer."""
+
+    def __init__(self, features: Tensor, network: _Network) -> None:
+        self.features, self.network = features, network
+        self.variances = [features.square().sum(1)]
+        for _ in range(network.depth):
+            value = network.weight_variance * self.diagonal(self.variances[-1]) + network.hidden_bias
+            self.variances.append(value)
+
+    def diagonal(self, variance: Tensor) -> Tensor:
+        """E[φ(u)²]."""
+        raise NotImplementedError
+
+    def tile(self, rows: slice, other: Self, columns: slice) -> tuple[Tensor, Tensor]:
+        """Both kernels for some rows of this side and some columns of the other."""
+        raise NotImplementedError
+
+
+class _ReluScheme(_Scheme):
+    """ReLU, by the angle's deficit q = 1 − cos θ, in which nearly parallel points keep all their digits.
+
+    With unit vectors û = features/√K⁰(x, x), q⁰ = |û − û'|²/2. One layer gives, with
+    g(q) = q − (sin θ − θ cos θ)/π the deficit of the ReLU's outputs,
+
+        q' = r g + e        r = C_W s/(2 s')        e = 1 − r − C_b/s'        s = √(K(x, x) K(x', x'))
+
+    where e = |(α, β) − (α', β')|²/2 for the unit vector (α, β) = (√(C_W K/2), √C_b)/√K'. None of these differences
+    cancels. Kernels are carried divided by s. Without a hidden bias r = 1 and e = 0: angles do not depend on norms.
+    """
+
+    def __init__(self, features: Tensor, network: _Network) -> None:
+        super().__init__(features, network)
+        norms = [variance.sqrt() for variance in self.variances]
+        self.unit = features / norms[0].where(norms[0] > 0, torch.ones_like(norms[0]))[:, None]
+        self.last_norm = norms[-1]
+        self.signal = [math.sqrt(network.weight_variance / 2) * a / b for a, b in pairwise(norms)]
+        self.bias = [math.sqrt(network.hidden_bias) / b for b in norms[1:]] if network.hidden_bias > 0 else []
+
+    def diagonal(self, variance: Tensor) -> Tensor:
+        return variance / 2
+
+    def tile(self, rows: slice, other: Self, columns: slice) -> tuple[Tensor, Tensor]:
+        deficit = torch.mm(self.unit[rows], other.unit[columns].T).neg_().add_(1).clamp_(0, 2)
+        # An inner product knows 1 − cos θ to 1e-16, which is θ itself to 1e-16/θ: too little near 0 and near π.
+        near = torch.where(deficit < _NEARLY_PARALLEL)
+        deficit[near] = _half_squared_distance(self.unit[rows], other.unit[columns], near, -1)
+        opposite = torch.where(deficit > 2 - _NEARLY_PARALLEL)
+        remainder = _half_squared_distance(self.unit[rows], other.unit[columns], opposite, 1)
+
+        tangent = 1 - deficit
+        sine, cosine, angle = (torch.empty_like(deficit) for _ in range(3))
+        for layer in range(self.network.depth):
+            torch.sub(2, deficit, out=sine).mul_(deficit).sqrt_()
+            if layer == 0:
+                sine[opposite] = (remainder * (2 - remainder)).sqrt()
+            torch.sub(1, deficit, out=cosine)
+            torch.atan2(sine, cosine, out=angle)
+            deficit.addcmul_(angle, cosine, value=1 / math.pi).sub_(sine, alpha=1 / math.pi)
+            # 1 − θ/π is the normalised E[φ'φ'], up to the factor 2 that E[φ²] = K/2 brings.
+            tangent.mul_(angle.mul_(-1 / math.pi).add_(1))
+            if self.bias:
+                signal1, signal2 = self.signal[layer][rows, None], other.signal[layer][None, columns]
+                bias1, bias2 = self.bias[layer][rows, None], other.bias[layer][None, columns]
+                deficit.mul_(signal1).mul_(signal2)
+                tangent.mul_(signal1).mul_(signal2)
+                torch.sub(signal1, signal2, out=angle)
+                deficit.addcmul_(angle, angle, value=0.5)
+                torch.sub(bias1, bias2, out=angle)
+                deficit.addcmul_(angle, angle, value=0.5)
+            # Rounding can leave −1e-17 here, whose square root would be no number.
+            deficit.clamp_(min=0)
+            tangent.add_(1).sub_(deficit)
+        norm1, norm2 = self.last_norm[rows, None], other.last_norm[None, columns]
+        return deficit.neg_().add_(1).mul_(norm1).mul_(norm2), tangent.mul_(norm1).mul_(norm2)
+
+
+_NEARLY_PARALLEL = 1e-6
+
+
+def _half_squared_distance(unit1: Tensor, unit2: Tensor, pairs: tuple[Tensor, ...], sign: int) -> Tensor:
+    """|û + sign û'|²/2 of the listed pairs, from the difference itself; in chunks, as the pairs may be many."""
+    if len(pairs[0]) == 0:
+        return unit1.new_empty(0)
+    size = max(1, _TILE_ENTRIES * 16 // unit1.shape[1])
+    parts = zip(torch.split(pairs[0], size), torch.split(pairs[1], size), strict=True)
+    return torch.cat([(unit1[i] + sign * unit2[j]).square().sum(1) / 2 for i, j in parts])
+
+
+class _ErfScheme(_Scheme):
+    """Erf: E[φφ'] = 2/π asin(z) and E[φ'φ'] = 4/π/√((1+2K)(1+2K') (1−z²)), z = 2 K(x, x')/√((1+2K)(1+2K'))."""
+
+    def __init__(self, features: Tensor, network: _Network) -> None:
+        super().__init__(features, network)
+        self.scales = [(1 + 2 * variance).rsqrt() for variance in self.variances]
+
+    def diagonal(self, variance: Tensor) -> Tensor:
+        return 2 / math.pi * (2 * variance / (1 + 2 * variance)).asin()
+
+    def tile(self, rows: slice, other: Self, columns: slice) -> tuple[Tensor, Tensor]:
+        weight_variance, hidden_bias = self.network.weight_variance, self.network.hidden_bias
+        kernel = torch.mm(self.features[rows], other.features[columns].T)
+        tangent = kernel.clone()
+        ratio, slope = torch.empty_like(kernel), torch.empty_like(kernel)
+        for scale1, scale2 in zip(self.scales[:-1], other.scales[:-1], strict=True):
+            row, column = scale1[rows, None], scale2[None, columns]
+            torch.mul(kernel, 2 * row, out=ratio).mul_(column)
+            torch.mul(ratio, ratio, out=slope).neg_().add_(1).rsqrt_().mul_(weight_variance * 4 / math.pi * row)
+            tangent.mul_(slope.mul_(column))
+            torch.asin(ratio, out=kernel).mul_(weight_variance * 2 / math.pi).add_(hidden_bias)
+            tangent.add_(kernel)
+        return kernel, tangent
+
+
+class _SineScheme(_Scheme):
+    """Sine: with E± = exp(−(K + K')/2 ± K(x, x'))/2, E[φφ'] = E₊ − E₋ and E[φ'φ'] = E₊ + E₋."""
+
+    def diagonal(self, variance: Tensor) -> Tensor:
+        return -torch.expm1(-2 * variance) / 2
+
+    def tile(self, rows: slice, other: Self, columns: slice) -> tuple[Tensor, Tensor]:
+        weight_variance, hidden_bias = self.network.weight_variance, self.network.hidden_bias
+        kernel = torch.mm(self.features[rows], other.features[columns].T)
+        tangent = kernel.clone()
+        plus, minus = torch.empty_like(kernel), torch.empty_like(kernel)
+        for variance1, variance2 in zip(self.variances[:-1], other.variances[:-1], strict=True):
+            mean = (variance1[rows, None] / 2, variance2[None, columns] / 2)
+            torch.sub(kernel, mean[0], out=plus).sub_(mean[1]).exp_().mul_(weight_variance / 2)
+            torch.add(kernel, mean[0], out=minus).add_(mean[1]).neg_().exp_().mul_(weight_variance / 2)
+            torch.sub(plus, minus, out=kernel).add_(hidden_bias)
+            tangent.mul_(plus.add_(minus)).add_(kernel)
+        return kernel, tangent
 
 
 def _check_arguments(

@@ -163,8 +163,9 @@ class Panel(widgets.VBox):  # type: ignore[misc]
     controls
         Widgets with a `value`, by parameter name, that take the place of the control the panel would build
         (an anywidget to drag points on, say).
-    names
-        Labels of parameters that carry none in their annotation.
+    ranges
+        Ranges by parameter name, where they are only known when the panel is made; an annotation's own range is the
+        usual place.
 
     Raises
     ------
@@ -190,7 +191,7 @@ class Panel(widgets.VBox):  # type: ignore[misc]
         describe: Callable[[Any], str] | None = None,
         hint: str = "",
         controls: Mapping[str, Any] | None = None,
-        names: Mapping[str, str] | None = None,
+        ranges: Mapping[str, Range] | None = None,
     ) -> None:
         self._compute, self._draw, self._describe = compute, draw, describe
         self.title = title
@@ -202,12 +203,13 @@ class Panel(widgets.VBox):  # type: ignore[misc]
         self.controls: dict[str, Any] = {}
         boxes = []
         given = dict(controls or {})
+        kinds = typing.get_type_hints(compute, include_extras=True)
         for name, parameter in inspect.signature(compute).parameters.items():
             if name in given:
                 self.controls[name] = given[name]
                 boxes.append(given[name])
                 continue
-            control, box = _control(name, _annotation(compute, name), parameter.default, (names or {}).get(name, ""))
+            control, box = _control(name, kinds.get(name), parameter.default, (ranges or {}).get(name))
             self.controls[name] = control
             boxes.append(box)
         for control in self.controls.values():
@@ -372,27 +374,15 @@ def _same(before: Any, after: Any) -> bool:
     return bool(before == after)
 
 
-def _annotation(function: Callable[..., Any], name: str) -> Any:
-    # Hints of a function nested in another may name what only that other sees: they are read one by one.
-    try:
-        return typing.get_type_hints(function, include_extras=True)[name]
-    except (NameError, KeyError):
-        raw = function.__annotations__.get(name)
-        if isinstance(raw, str):
-            scope = {**getattr(function, "__globals__", {}), **inspect.getclosurevars(function).nonlocals}
-            return eval(raw, scope)
-        return raw
-
-
-def _control(name: str, annotation: Any, default: Any, label: str) -> tuple[Any, Any]:
+def _control(name: str, annotation: Any, default: Any, extent: Range | None) -> tuple[Any, Any]:
     """Build the control of one parameter; return what carries its value, and what is shown."""
     if default is inspect.Parameter.empty:
         raise TypeError(f"Parameter {name} needs a default: it is where its control starts.")
-    kind, extra = annotation, None
+    kind, extra = annotation, extent
     if get_origin(annotation) is Annotated:
         kind, *extras = get_args(annotation)
-        extra = next((part for part in extras if isinstance(part, (Range, Choices))), None)
-    label = label or getattr(extra, "label", "") or name.replace("_", " ").capitalize()
+        extra = extra or next((part for part in extras if isinstance(part, (Range, Choices))), None)
+    label = getattr(extra, "label", "") or name.replace("_", " ").capitalize()
     layout = widgets.Layout(width="auto", min_width="280px")
     style = {"description_width": "initial"}
     if get_origin(kind) is Literal:

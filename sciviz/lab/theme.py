@@ -153,34 +153,27 @@ def columns(fig: Figure, *panels: tuple[str, str, str], widths: Sequence[float] 
     left = 0.0
     both = [fig.layout[f"{name}axis"].to_plotly_json() for name in ("x", "y")]
     common_x, common_y = ({k: v for k, v in axis.items() if k not in ("title", "domain")} for axis in both)
+    small = {"tickfont": {"size": 11}}
+    layout: dict[str, Any] = {"margin": {"t": 112, "r": 70}, "annotations": []}
     for number, ((heading, x, y), share) in enumerate(zip(panels, shares, strict=True), start=1):
         end = "" if number == 1 else str(number)
         domain = [left, min(1.0, left + float(share))]
-        small = {"tickfont": {"size": 11}}
-        fig.update_layout(
+        x_title, y_title = ({"text": text, "standoff": 6, "font": {"size": 12}} for text in (x, y))
+        layout[f"xaxis{end}"] = {**common_x, **small, "title": x_title, "domain": domain, "anchor": f"y{end}"}
+        layout[f"yaxis{end}"] = {**common_y, **small, "title": y_title, "domain": [0, 1], "anchor": f"x{end}"}
+        layout["annotations"].append(
             {
-                f"xaxis{end}": {
-                    **common_x,
-                    **small,
-                    "title": {"text": x, "standoff": 6, "font": {"size": 12}},
-                    "domain": domain,
-                    "anchor": f"y{end}",
-                },
-                f"yaxis{end}": {
-                    **common_y,
-                    **small,
-                    "title": {"text": y, "standoff": 6, "font": {"size": 12}},
-                    "domain": [0, 1],
-                    "anchor": f"x{end}",
-                },
+                "text": f"<b>{heading}</b>",
+                "font": {"size": 12.5, "color": MUTED},
+                "showarrow": False,
+                "x": domain[0],
+                "y": 1.02,
+                **{"xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom"},
             }
         )
-        fig.add_annotation(
-            text=f"<b>{heading}</b>", x=domain[0], y=1.02, xref="paper", yref="paper", xanchor="left",
-            yanchor="bottom", showarrow=False, font={"size": 12.5, "color": MUTED},
-        )  # fmt: skip
         left += float(share) + gap
-    fig.update_layout(margin={"t": 112, "r": 70})
+    # One update: each costs plotly a validation of the whole layout.
+    fig.update_layout(layout)
     return fig
 
 
@@ -313,6 +306,27 @@ def add_measurement(
     return _add_line(fig, x, y, label, line, tone, column, symbol)
 
 
+def add_bundle(
+    fig: Figure, x: Any, ys: Any, label: str, *, active: bool = False, shade: str | None = None, column: int = 1
+) -> Figure:
+    """Add several curves of one kind, shape (curves, points), as thin lines of one colour: runs that are not told apart."""
+    x, ys = np.asarray(x, dtype=float), np.asarray(ys, dtype=float)
+    # One trace with gaps: plotly's cost is by the trace.
+    gap = np.full((len(ys), 1), np.nan)
+    fig.add_trace(
+        go.Scatter(
+            x=np.concatenate([np.broadcast_to(x, ys.shape), gap], axis=1).ravel()[:-1],
+            y=np.concatenate([ys, gap], axis=1).ravel()[:-1],
+            mode="lines",
+            line={"color": ACTIVE if active else shade or color(0), "width": 1.4},
+            opacity=0.8,
+            name=label,
+            **_axes(column),
+        )
+    )
+    return fig
+
+
 def add_data(
     fig: Figure, x: Any, y: Any, label: str = "data", *, tone: str = INK, size: int = 7, column: int = 1
 ) -> Figure:
@@ -378,7 +392,8 @@ def _add_line(
             **_axes(column),
         )
     )
-    _spread_labels(fig)
+    if label:
+        _spread_labels(fig)
     _label_short_log_axes(fig)
     return fig
 
@@ -386,6 +401,8 @@ def _add_line(
 def _label_short_log_axes(fig: Figure) -> None:
     """Label steps between the decades in full on a logarithmic axis of less than two, where decades say too little."""
     for name in ("x", "y"):
+        if fig.layout[f"{name}axis"].type != "log":
+            continue
         drawn_on: dict[str, list[Any]] = {}
         for trace in fig.data:
             if trace.type == "scatter":

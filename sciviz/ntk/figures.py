@@ -352,8 +352,7 @@ def plot_kernel_samples(ds: xr.Dataset) -> Figure:
     theme.columns(fig, *((f"{width:,} hidden units", "Angle (degrees)", "Kernel") for width in ends))
     for column, width in enumerate(ends, start=1):
         rows = ds.kernel.sel(width=width).isel(point=0)
-        for seed in range(ds.sizes["seed"]):
-            theme.add_measurement(fig, angle, rows.isel(seed=seed), "", shade="#7fa9d1", column=column)
+        theme.add_bundle(fig, angle, rows, f"networks of width {width}", shade="#7fa9d1", column=column)
         theme.add_theory(fig, angle, rows.mean("seed"), "", column=column)
         end = "" if column == 1 else "2"
         low, high = float(ds.kernel.isel(point=0).min()), float(ds.kernel.isel(point=0).max())

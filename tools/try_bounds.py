@@ -18,8 +18,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 IMPORTS = (
-    "anywidget, h5netcdf, h5py, ipywidgets, jaxtyping, jupyterlab, nbconvert, nbformat, nbval, numpy, ot, papermill, "
-    "plotly, psutil, scipy, sklearn, sympy, torch, tqdm, xarray, dask, distributed, zarr, nbgrader"
+    "anywidget, h5netcdf, h5py, ipywidgets, jaxtyping, jupyterlab, latex2mathml, nbconvert, nbformat, nbval, numpy, ot, "
+    "papermill, plotly, psutil, scipy, sklearn, sympy, torch, tqdm, xarray, dask, distributed, zarr, nbgrader"
 )
 
 # One use of each package that a notebook stands on, together: that is where old versions disagree.

@@ -145,6 +145,7 @@ def kernel_flow(
     >>> path.train.round(decimals=3).tolist()
     [[0.0, 0.0], [1.0, -1.0]]
     """
+    _check_floating(y=y)
     times = torch.as_tensor(times, dtype=y.dtype, device=y.device)
     check_ndim(1, times=times)
     check_finite(times=times)
@@ -181,6 +182,7 @@ def kernel_descent(
     >>> kernel_descent(torch.eye(2), torch.tensor([1.0, -1.0]), [0, 1, 2], lr=0.5, loss="sum").train.tolist()
     [[0.0, 0.0], [0.5, -0.5], [0.75, -0.75]]
     """
+    _check_floating(y=y)
     steps = torch.as_tensor(steps, device=y.device)
     check_ndim(1, steps=steps)
     check_finite(steps=steps)
@@ -541,6 +543,12 @@ def _cross(test_kernel: Tensor, kernel: Tensor) -> Tensor:
             f"got shapes test_kernel {tuple(test_kernel.shape)}, kernel {tuple(kernel.shape)}."
         )
     return test_kernel.to(torch.float64)
+
+
+def _check_floating(**arrays: Tensor) -> None:
+    for name, array in arrays.items():
+        if not array.is_floating_point():
+            raise ValueError(f"{name} must hold floating-point numbers, got {array.dtype}.")
 
 
 def _check_square(**kernels: Tensor) -> None:

@@ -59,7 +59,8 @@ def empirical_ntk(
     method
         "jacobian", "ntvp" or "structured" (see above); "auto" takes the structured way where the module is proven to
         be made of dense layers called once and elementwise functions between them, else the Jacobians, else, where
-        not even one sample's Jacobian fits into the memory limit, NTK-vector products.
+        not even one sample's Jacobian fits into the memory limit, NTK-vector products (which need torch's forward-mode
+        derivative of every operation in the module).
     output
         "full": all pairs of outputs, shape (n1, n2, out, out). "trace": the *mean* over outputs of the diagonal,
         shape (n1, n2). A wide network's kernel tends to θ(x, x') times the identity over outputs; the mean is an
@@ -328,7 +329,7 @@ class _Dense(NamedTuple):
 
 
 def _dense_layers(job: _Job) -> list[nn.Linear]:
-    """The dense layers that own all trainable parameters, or a _NotProvenError."""
+    """All plain dense layers, if they own every trainable parameter; a _NotProvenError otherwise."""
     owners: dict[int, nn.Linear] = {}
     for module_name, module in job.module.named_modules():
         for name, value in module.named_parameters(recurse=False):
@@ -343,7 +344,8 @@ def _dense_layers(job: _Job) -> list[nn.Linear]:
                 raise _NotProvenError(f"hooks on the layer {module_name!r}")
             assert isinstance(module, nn.Linear)
             owners[id(value)] = module
-    return list({id(layer): layer for layer in owners.values()}.values())
+    plain = (layer for layer in job.module.modules() if type(layer) in (nn.Linear, ScaledLinear))
+    return [layer for layer in plain if isinstance(layer, nn.Linear)]
 
 
 def _run_dense(job: _Job, layers: list[nn.Linear], X: Tensor) -> tuple[Tensor, list[tuple[nn.Linear, Tensor, Tensor]]]:
@@ -353,9 +355,13 @@ def _run_dense(job: _Job, layers: list[nn.Linear], X: Tensor) -> tuple[Tensor, l
     # Everything computed from the samples must show up in the graph, so that the walk below sees it.
     X = X.detach().requires_grad_()
     calls: dict[int, tuple[nn.Linear, Tensor, Tensor, int]] = {}
+    fixed: list[Tensor] = []
 
     def hook(layer: nn.Module, args: tuple[Any, ...], result: Tensor) -> Tensor:
         assert isinstance(layer, nn.Linear)
+        if not any(value.requires_grad for value in layer.parameters()):
+            fixed.append(result)
+            return result
         if id(layer) in calls:
             raise _NotProvenError("a dense layer that is called more than once")
         if len(args) != 1 or args[0].ndim != 2 or len(args[0]) != len(X):
@@ -374,7 +380,7 @@ def _run_dense(job: _Job, layers: list[nn.Linear], X: Tensor) -> tuple[Tensor, l
     found = [(layer, inputs, result) for layer, inputs, result, _ in calls.values()]
     if any(inputs._version != version for _, inputs, _, version in calls.values()):
         raise _NotProvenError("a layer's input that is changed in place afterwards")
-    _prove(job, output, [result for _, _, result in found])
+    _prove(job, output, [*fixed, *(result for _, _, result in found)])
     return output, found
 
 

@@ -37,7 +37,7 @@ def test_wheel_carries_the_course(clone: Path, root: Path, tmp_path: Path) -> No
     assert {f"sciviz/_tutorials/{path.name}" for path in (clone / "tutorials").glob("*.ipynb")} <= names
     assert {"sciviz/py.typed", "sciviz/_course/papers.bib"} <= names
     assert {f"sciviz-0.1.0.dist-info/licenses/{name}" for name in ("LICENSE", "LICENSE-text")} <= names
-    assert not [name for name in names if "checkpoint" in name or name.startswith(("tests", "tools", "tutorials"))]
+    assert not [name for name in names if "stray" in name or name.startswith(("tests", "tools", "tutorials"))]
 
     assert entry_points == "[console_scripts]\nsciviz = sciviz.cli:main\n"
     code = "import sciviz, sciviz.cli; print(sciviz.__file__); assert callable(sciviz.cli.main)"

@@ -55,7 +55,7 @@ def test_only_other_dependencies_install_again(project: Path) -> None:
     os.utime(project / "pyproject.toml")
     os.utime(project / "constraints.txt")
     pyproject = project / "pyproject.toml"
-    pyproject.write_text(pyproject.read_text().replace("line-length = 120", "line-length = 100"))
+    pyproject.write_text(pyproject.read_text() + "\n[tool.another]\nsetting = 1\n")
     assert INSTALLS not in plan(project, "test")
     assert INSTALLS not in plan(project, "lab"), "the environment of the tests is enough to open the course"
     (project / "constraints.txt").write_text((project / "constraints.txt").read_text() + "another==1.0\n")

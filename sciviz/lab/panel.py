@@ -199,6 +199,7 @@ class Panel(widgets.VBox):  # type: ignore[misc]
         self.last_seconds = 0.0
         self.updates = 0
         self._dirty = False
+        self._held = False
         self._timer: asyncio.TimerHandle | None = None
         self.controls: dict[str, Any] = {}
         boxes = []
@@ -248,13 +249,20 @@ class Panel(widgets.VBox):  # type: ignore[misc]
         ValueError
             If there is no such control, or it does not take the value.
         """
-        for name, value in values.items():
-            if name not in self.controls:
-                raise ValueError(f"{name} must be one of {', '.join(self.controls)}: this panel has no such control.")
-            try:
-                self.controls[name].value = value
-            except traitlets.TraitError as error:
-                raise ValueError(f"{name} does not take {value!r}: {error}") from None
+        # Several controls are one move: what lies between may be a setting that nobody asked for.
+        self._held = True
+        try:
+            for name, value in values.items():
+                if name not in self.controls:
+                    raise ValueError(
+                        f"{name} must be one of {', '.join(self.controls)}: this panel has no such control."
+                    )
+                try:
+                    self.controls[name].value = value
+                except traitlets.TraitError as error:
+                    raise ValueError(f"{name} does not take {value!r}: {error}") from None
+        finally:
+            self._held = False
         self.flush()
 
     def flush(self) -> None:
@@ -277,6 +285,8 @@ class Panel(widgets.VBox):  # type: ignore[misc]
 
     def _changed(self, _change: Any) -> None:
         self._dirty = True
+        if self._held:
+            return
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -298,6 +308,7 @@ class Panel(widgets.VBox):  # type: ignore[misc]
             data = self._compute(**self.values)
             figure = self._draw(data)
             self._update(figure)
+            self._say(data)
         except Exception as error:
             self.last_error = error
             message = f"{type(error).__name__}: {error}"
@@ -313,7 +324,6 @@ class Panel(widgets.VBox):  # type: ignore[misc]
         self.last_error = None
         self.last_seconds = time.perf_counter() - began
         self.updates += 1
-        self._say(data)
 
     def _say(self, data: Any) -> None:
         text = self._describe(data) if self._describe else ""
@@ -366,7 +376,11 @@ def _same(before: Any, after: Any) -> bool:
     if hasattr(before, "shape") or hasattr(after, "shape"):
         import numpy as np
 
-        return before is not None and after is not None and np.array_equal(np.asarray(before), np.asarray(after))
+        if before is None or after is None:
+            return False
+        one, other = np.asarray(before), np.asarray(after)
+        # NaN is a gap in a line, and equal to the same gap.
+        return np.array_equal(one, other, equal_nan=one.dtype.kind == other.dtype.kind == "f")
     if isinstance(before, dict) and isinstance(after, dict):
         return before.keys() == after.keys() and all(_same(before[name], after[name]) for name in after)
     if isinstance(before, (list, tuple)) and isinstance(after, (list, tuple)):
@@ -378,7 +392,8 @@ def _control(name: str, annotation: Any, default: Any, extent: Range | None) -> 
     """Build the control of one parameter; return what carries its value, and what is shown."""
     if default is inspect.Parameter.empty:
         raise TypeError(f"Parameter {name} needs a default: it is where its control starts.")
-    kind, extra = annotation, extent
+    kind: Any = annotation
+    extra: Range | Choices | None = extent
     if get_origin(annotation) is Annotated:
         kind, *extras = get_args(annotation)
         extra = extra or next((part for part in extras if isinstance(part, (Range, Choices))), None)
@@ -386,7 +401,7 @@ def _control(name: str, annotation: Any, default: Any, extent: Range | None) -> 
     layout = widgets.Layout(width="auto", min_width="280px")
     style = {"description_width": "initial"}
     if get_origin(kind) is Literal:
-        names = (extra.names if isinstance(extra, Choices) else None) or {}
+        names: Mapping[Any, str] = (extra.names if isinstance(extra, Choices) else None) or {}
         options = [(str(names.get(value, value)), value) for value in get_args(kind)]
         control = widgets.Dropdown(
             options=options,
@@ -435,10 +450,13 @@ def _log_values(kind: type, extra: Range) -> list[Any]:
         while value <= extra.high:
             values.append(value)
             value *= 2
+        if values[-1] < extra.high:
+            values.append(int(extra.high))
         return values
     count = int(extra.step) if extra.step else 41
     ratio = extra.high / extra.low
-    return [extra.low * ratio ** (i / (count - 1)) for i in range(count)]
+    # The last one is the end itself, not what rounding makes of it.
+    return [*(extra.low * ratio ** (i / (count - 1)) for i in range(count - 1)), extra.high]
 
 
 def _with_play(control: Any, label: str) -> Any:

@@ -120,8 +120,8 @@ def check_finite(**arrays: Any) -> None:
     ValueError: X must hold finite numbers only, got 1 of 2 that are not (first at index (1,)).
     """
     for name, array in arrays.items():
-        # NaN and infinity are the only numbers for which x - x is not zero: one test for torch and NumPy alike.
-        bad = (array - array) != 0
+        # One test for torch and NumPy alike, and one that NumPy does not warn of: NaN compares as false.
+        bad = ~(abs(array) < math.inf)
         count = int(bad.sum())
         if count:
             first = tuple(int(i) for i in (bad.argwhere() if hasattr(bad, "argwhere") else _argwhere(bad))[0])

@@ -169,7 +169,10 @@ def format_value(value: Any, spread: Any = None) -> str:
     'never reached'
     """
     if isinstance(value, Mapping):
-        return ", ".join(f"{name} {format_value(part)}" for name, part in value.items())
+        spreads = spread if isinstance(spread, Mapping) else {}
+        return ", ".join(f"{name} {format_value(part, spreads.get(name))}" for name, part in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(format_value, value))
     if value is None:
         return "not recorded yet"
     if isinstance(value, (bool, str)):

@@ -63,6 +63,8 @@ def start(seed: int = 0, profile: str = "quick", device: str = "auto", *, determ
     check_int(0, 2**32 - 1, seed=seed)
     check_choice(PROFILES, profile=profile)
     check_choice(DEVICES, device=device)
+    # Python's generator takes no NumPy integer.
+    seed = int(seed)
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
@@ -70,7 +72,7 @@ def start(seed: int = 0, profile: str = "quick", device: str = "auto", *, determ
         # cuBLAS reads this once, when its first handle is made.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
-    return Run(seed=int(seed), profile=profile, device=_pick_device(device))
+    return Run(seed=seed, profile=profile, device=_pick_device(device))
 
 
 def _pick_device(device: str) -> torch.device:

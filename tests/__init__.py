@@ -1,0 +1,1 @@
+"""Tests. A package, so that test modules can share helpers by name."""

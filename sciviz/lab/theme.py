@@ -10,6 +10,7 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Sequence
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -23,7 +24,7 @@ CARD, INK, MUTED, GRID = "#fdfcf9", "#1f2430", "#5b6170", "#e6e3da"
 BASELINE, ACTIVE = "#8b8f99", "#d6006c"
 POSITIVE, NEGATIVE = "#d8620f", "#2166ac"
 # At most four, told apart by the colour-blind and in grey (their lightness differs), each ≥ 3:1 on the card.
-MEASURED = ("#2166ac", "#c2570c", "#3b8a5a", "#6d3f8f")
+MEASURED = ("#2166ac", "#c2570c", "#3b8a5a", "#4f2a74")
 DASHES = ("solid", "dot", "dashdot", "longdash")
 MARKERS = ("circle", "diamond", "square", "triangle-up")
 HEIGHT = 380
@@ -235,6 +236,33 @@ def time_color(fraction: float) -> str:
     return TIME[-1][1]
 
 
+def _luminance(hex_color: str) -> float:
+    parts = [int(hex_color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@cache
+def text_color(hex_color: str) -> str:
+    """Return the colour, darkened towards ink as far as text of it needs to be read on the card (4.5:1, WCAG 2.1).
+
+    A line may be lighter than a word: 3:1 is enough for it.
+
+    >>> text_color(INK), text_color("#c2570c")
+    ('#1f2430', '#bb550d')
+    """
+    wanted = (_luminance(CARD) + 0.05) / 4.5 - 0.05
+    for share in range(0, 101, 2):
+        parts = [
+            round((int(hex_color[i : i + 2], 16) * (100 - share) + int(INK[i : i + 2], 16) * share) / 100)
+            for i in (1, 3, 5)
+        ]
+        result = "#" + "".join(f"{part:02x}" for part in parts)
+        if _luminance(result) <= wanted:
+            break
+    return result
+
+
 def _faded(hex_color: str, alpha: float) -> str:
     red, green, blue = (int(hex_color[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},{alpha})"
@@ -386,7 +414,7 @@ def _add_line(
             marker=marker,
             text=_end_label(label, len(x)) if label else None,
             textposition="middle right",
-            textfont={"color": tone, "size": 13},
+            textfont={"color": text_color(tone), "size": 13},
             cliponaxis=False,
             name=label or "measured",
             **_axes(column),

@@ -394,6 +394,17 @@ def test_the_posterior_claim_is_undecided_where_its_interval_straddles():
         assert ex.student_posterior_claim(ds.assign(gap=gap)).holds is holds
 
 
+def test_a_network_that_never_generalises_has_not_grokked():
+    ds = run("grokking", alphas=(0.25, 4.0), num_seeds=5, num_steps=40)
+    ds["train_time"] = ds.train_time.copy(data=np.full((2, 5), 4.0))
+    late = np.stack([np.full(5, 8.0), np.full(5, math.inf)])
+    ds["test_time"] = ds.test_time.copy(data=late)
+    falls = np.broadcast_to(np.where(ds.time.values < 20, 1.0, 0.2), ds.test_error.shape)
+    assert ex.grokking_delay_claim(ds.assign(test_error=ds.test_error.copy(data=falls))).holds is True
+    stays = np.ones(ds.test_error.shape)
+    assert ex.grokking_delay_claim(ds.assign(test_error=ds.test_error.copy(data=stays))).holds is False
+
+
 # ---------------------------------------------------------------------------------------------------------- bad input
 
 

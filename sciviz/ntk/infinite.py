@@ -165,11 +165,15 @@ def infinite_kernels(
     result = InfiniteKernels(*(X1.new_empty(len(X1), len(X2)) for _ in range(2)))
     # Tiles of a few rows keep the dozen elementwise passes of a layer in the cache, and bound the temporaries.
     height = max(1, min(len(X1), _TILE_ENTRIES // max(1, len(X2))))
+    # One workspace for all tiles: memory that is new costs more than the arithmetic done in it.
+    workspace = X1.new_empty(scheme.num_buffers, height * len(X2))
     for start in range(0, len(X1), height):
         rows = slice(start, min(start + height, len(X1)))
         # A symmetric kernel is computed from the diagonal to the right, and mirrored.
         columns = slice(start, len(X2)) if symmetric else slice(0, len(X2))
-        for whole, tile in zip(result, one.tile(rows, two, columns), strict=True):
+        shape = (rows.stop - rows.start, columns.stop - columns.start)
+        buffers = [buffer[: math.prod(shape)].view(shape) for buffer in workspace]
+        for whole, tile in zip(result, one.tile(rows, two, columns, buffers), strict=True):
             if symmetric:
                 square = tile[:, : tile.shape[0]]
                 # Products of matrices are not symmetric to the last bit.
@@ -200,6 +204,8 @@ def _with_bias_feature(X: Tensor, network: _Network) -> Tensor:
 class _Scheme:
     """One side's points with everything that depends on them alone: the diagonal of K at every layer."""
 
+    num_buffers = 4
+
     def __init__(self, features: Tensor, network: _Network) -> None:
         self.features, self.network = features, network
         self.variances = [features.square().sum(1)]
@@ -211,8 +217,8 @@ class _Scheme:
         """E[φ(u)²]."""
         raise NotImplementedError
 
-    def tile(self, rows: slice, other: Self, columns: slice) -> tuple[Tensor, Tensor]:
-        """Both kernels for some rows of this side and some columns of the other."""
+    def tile(self, rows: slice, other: Self, columns: slice, buffers: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Both kernels for some rows of this side and some columns of the other, computed in the buffers."""
         raise NotImplementedError
 
 
@@ -228,6 +234,8 @@ class _ReluScheme(_Scheme):
     cancels. Kernels are carried divided by s. Without a hidden bias r = 1 and e = 0: angles do not depend on norms.
     """
 
+    num_buffers = 5
+
     def __init__(self, features: Tensor, network: _Network) -> None:
         super().__init__(features, network)
         norms = [variance.sqrt() for variance in self.variances]
@@ -239,16 +247,16 @@ class _ReluScheme(_Scheme):
     def diagonal(self, variance: Tensor) -> Tensor:
         return variance / 2
 
-    def tile(self, rows: slice, other: Self, columns: slice) -> tuple[Tensor, Tensor]:
-        deficit = torch.mm(self.unit[rows], other.unit[columns].T).neg_().add_(1).clamp_(0, 2)
+    def tile(self, rows: slice, other: Self, columns: slice, buffers: list[Tensor]) -> tuple[Tensor, Tensor]:
+        deficit, tangent, sine, cosine, angle = buffers
+        torch.mm(self.unit[rows], other.unit[columns].T, out=deficit).neg_().add_(1).clamp_(0, 2)
         # An inner product knows 1 − cos θ to 1e-16, which is θ itself to 1e-16/θ: too little near 0 and near π.
         near = torch.where(deficit < _NEARLY_PARALLEL)
         deficit[near] = _half_squared_distance(self.unit[rows], other.unit[columns], near, -1)
         opposite = torch.where(deficit > 2 - _NEARLY_PARALLEL)
         remainder = _half_squared_distance(self.unit[rows], other.unit[columns], opposite, 1)
 
-        tangent = 1 - deficit
-        sine, cosine, angle = (torch.empty_like(deficit) for _ in range(3))
+        torch.sub(1, deficit, out=tangent)
         for layer in range(self.network.depth):
             torch.sub(2, deficit, out=sine).mul_(deficit).sqrt_()
             if layer == 0:
@@ -296,11 +304,11 @@ class _ErfScheme(_Scheme):
     def diagonal(self, variance: Tensor) -> Tensor:
         return 2 / math.pi * (2 * variance / (1 + 2 * variance)).asin()
 
-    def tile(self, rows: slice, other: Self, columns: slice) -> tuple[Tensor, Tensor]:
+    def tile(self, rows: slice, other: Self, columns: slice, buffers: list[Tensor]) -> tuple[Tensor, Tensor]:
         weight_variance, hidden_bias = self.network.weight_variance, self.network.hidden_bias
-        kernel = torch.mm(self.features[rows], other.features[columns].T)
-        tangent = kernel.clone()
-        ratio, slope = torch.empty_like(kernel), torch.empty_like(kernel)
+        kernel, tangent, ratio, slope = buffers
+        torch.mm(self.features[rows], other.features[columns].T, out=kernel)
+        tangent.copy_(kernel)
         for scale1, scale2 in zip(self.scales[:-1], other.scales[:-1], strict=True):
             row, column = scale1[rows, None], scale2[None, columns]
             torch.mul(kernel, 2 * row, out=ratio).mul_(column)
@@ -317,11 +325,11 @@ class _SineScheme(_Scheme):
     def diagonal(self, variance: Tensor) -> Tensor:
         return -torch.expm1(-2 * variance) / 2
 
-    def tile(self, rows: slice, other: Self, columns: slice) -> tuple[Tensor, Tensor]:
+    def tile(self, rows: slice, other: Self, columns: slice, buffers: list[Tensor]) -> tuple[Tensor, Tensor]:
         weight_variance, hidden_bias = self.network.weight_variance, self.network.hidden_bias
-        kernel = torch.mm(self.features[rows], other.features[columns].T)
-        tangent = kernel.clone()
-        plus, minus = torch.empty_like(kernel), torch.empty_like(kernel)
+        kernel, tangent, plus, minus = buffers
+        torch.mm(self.features[rows], other.features[columns].T, out=kernel)
+        tangent.copy_(kernel)
         for variance1, variance2 in zip(self.variances[:-1], other.variances[:-1], strict=True):
             mean = (variance1[rows, None] / 2, variance2[None, columns] / 2)
             torch.sub(kernel, mean[0], out=plus).sub_(mean[1]).exp_().mul_(weight_variance / 2)

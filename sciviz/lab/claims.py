@@ -102,7 +102,8 @@ class Claim:
         tone = _tone(self)
         note = f"<div style='{_SMALL}'>Why: {html.escape(self.why)}</div>" if self.why else ""
         live = "" if self.source == "live" else " · from the committed record, not measured in this run"
-        seeds = f" · {self.seeds} seeds" if self.seeds else ""
+        # Experiments on single random numbers draw hundreds of thousands; those are not runs.
+        seeds = f" · {self.seeds:,} {'seeds' if self.seeds < 1000 else 'random draws'}" if self.seeds else ""
         return (
             f"<div role='group' aria-label='Claim {html.escape(self.id)}' "
             f"style='{_CARD};border-left:5px solid {tone}'>"
@@ -373,10 +374,8 @@ class ClaimsTable:
                 f"<td {cell}>{html.escape(claim.value_text())}{live}</td>"
                 f"<td {cell}>{html.escape(self._recorded(claim))}</td></tr>"
             )
-        heads = "".join(
-            f"<th scope='col' {cell}>{name}</th>"
-            for name in ("Outcome", "What the paper says", "Holds if", "Measured now", "Committed record")
-        )
+        widths = {"Outcome": 11, "What the paper says": 29, "Holds if": 26, "Measured now": 17, "Committed record": 17}
+        heads = "".join(f"<th scope='col' {cell[:-1]};width:{width}%'>{name}</th>" for name, width in widths.items())
         return (
             f"<div style='{_CARD};max-width:1100px;overflow-x:auto'><p style='margin:0 0 8px'><strong>"
             f"{html.escape(self.summary())}</strong></p><table style='border-collapse:collapse;color:{_INK};"

@@ -155,7 +155,10 @@ def columns(fig: Figure, *panels: tuple[str, str, str], widths: Sequence[float] 
     both = [fig.layout[f"{name}axis"].to_plotly_json() for name in ("x", "y")]
     common_x, common_y = ({k: v for k, v in axis.items() if k not in ("title", "domain")} for axis in both)
     small = {"tickfont": {"size": 11}}
-    layout: dict[str, Any] = {"margin": {"t": 112, "r": 70}, "annotations": []}
+    layout: dict[str, Any] = {
+        "margin": {"t": 112 if fig.layout.title.subtitle.text else 86, "r": 70},
+        "annotations": [],
+    }
     for number, ((heading, x, y), share) in enumerate(zip(panels, shares, strict=True), start=1):
         end = "" if number == 1 else str(number)
         domain = [left, min(1.0, left + float(share))]

@@ -32,6 +32,7 @@ from sciviz.lab.checks import (
 )
 from sciviz.lab.data import load_diabetes, load_digits, make_circle_regression, to_tensors
 from sciviz.ntk.dynamics import (
+    FunctionPath,
     decay_rates,
     gp_posterior,
     kernel_descent,
@@ -548,7 +549,8 @@ def follow_kernel_flow(
     -------
     xr.Dataset
         `network`, `predicted` (seed, time, point) on the training points, then the test points (coordinate `split`);
-        `deviation` (seed, time), the largest difference over points relative to the largest target; per `component`:
+        `deviation` (seed, time), the largest difference over points relative to the largest target, and
+        `step_deviation`, the same from the closed form for finite steps, which leaves the width alone; per `component`:
         `eigenvalue`, `predicted_rate`, `rate` (NaN where the theory lets it decay by less than a tenth), `half_time`,
         and `error` (seed, time, component); `rate_correlation` (seed), of log rates with log eigenvalues.
 
@@ -573,6 +575,9 @@ def follow_kernel_flow(
     elif X is None:
         test = _circle(num_test, seed, dtype)[0]
     everything, n = torch.cat([points, test]), len(points)
+    # Points of one's own need not lie on a circle.
+    degrees = None if X is not None else torch.rad2deg(torch.atan2(everything[:, 1], everything[:, 0])) % 360
+    angles = {} if degrees is None else {"angle": _variable("point", degrees, "angle", "degrees")}
     if model is not None:
         own, params, function = _as_ensemble(model, dtype)
         kernel = empirical_ntk(own, everything, points, output="trace")[None]
@@ -605,8 +610,10 @@ def follow_kernel_flow(
         outputs.append(function(trained, everything)[..., 0].detach())
     measured = torch.stack(outputs, 1)
     times = torch.tensor(steps, dtype=dtype)
-    predicted = torch.stack([_flow(kernel[s], n, targets[:, 0], initial[s], times, lr) for s in range(num_seeds)])
-    deviation = (measured - predicted).abs().amax(2) / targets.abs().max()
+    members = range(num_seeds)
+    predicted = torch.stack([_closed_form(kernel_flow, kernel[s], n, targets, initial[s], steps, lr) for s in members])
+    stepped = torch.stack([_closed_form(kernel_descent, kernel[s], n, targets, initial[s], steps, lr) for s in members])
+    deviation, step_deviation = ((measured - path).abs().amax(2) / targets.abs().max() for path in (predicted, stepped))
 
     errors = torch.einsum("stn,snk->stk", measured[:, :, :n] - targets[:, 0], vectors)
     expected = decay_rates(eigenvalues.flatten(), lr=lr, num_points=n).reshape(eigenvalues.shape)
@@ -622,6 +629,7 @@ def follow_kernel_flow(
             "time": _variable("time", steps, "training time", "steps"),
             "point": _variable("point", np.arange(len(everything)), "point"),
             "split": _variable("point", ["train"] * n + ["test"] * len(test), "part of the data"),
+            **angles,
             "component": _variable("component", np.arange(1, n + 1), "component, from the largest eigenvalue"),
         },
         {
@@ -630,6 +638,9 @@ def follow_kernel_flow(
             "predicted": _variable("seed time point", predicted, "output by the kernel flow"),
             "deviation": _variable("seed time", deviation, "largest deviation relative to the largest target"),
             "eigenvalue": _variable("seed component", eigenvalues, "eigenvalue of the kernel at initialisation"),
+            "step_deviation": _variable(
+                "seed time", step_deviation, "largest deviation from the same kernel's finite steps, relative"
+            ),
             "error": _variable("seed time component", errors, "error along the eigenvector"),
             "predicted_rate": _variable("seed component", expected, "predicted decay rate", "1/step"),
             "rate": _variable("seed component", rates, "measured decay rate", "1/step"),
@@ -645,10 +656,11 @@ def follow_kernel_flow(
     )
 
 
-def _flow(kernel: Tensor, n: int, y: Tensor, initial: Tensor, times: Tensor, lr: float) -> Tensor:
-    path = kernel_flow(
-        kernel[:n], y, times, test_kernel=kernel[n:], initial=initial[:n], test_initial=initial[n:], lr=lr
-    )
+def _closed_form(
+    law: Callable[..., FunctionPath], kernel: Tensor, n: int, y: Tensor, initial: Tensor, steps: list[int], lr: float
+) -> Tensor:
+    """Outputs (time, point) by `kernel_flow` or `kernel_descent` on the n training points, then on the others."""
+    path = law(kernel[:n], y[:, 0], steps, test_kernel=kernel[n:], initial=initial[:n], test_initial=initial[n:], lr=lr)
     assert path.test is not None
     return torch.cat([path.train, path.test], 1)
 
@@ -1905,7 +1917,7 @@ def signal_propagation(
         "Signal propagation",
         {
             "weight_variance": _variable("weight_variance", list(weight_variances), "weight variance"),
-            "layer": _variable("layer", layers, "layer", "layers"),
+            "layer": _variable("layer", layers, "layer"),
         },
         {
             "mean_square": _variable(dims, signal.mean(2), "mean squared signal relative to the input"),
@@ -1975,7 +1987,7 @@ def digits_kernel_and_network(
     Returns
     -------
     xr.Dataset
-        `accuracy` (method, num_train, seed) on the test digits of: the trained "network", its "kernel prediction", "NTK
+        `accuracy` (predictor, num_train, seed) on the test digits of: the trained "network", its "kernel prediction", "NTK
         regression" and "NNGP regression" (both with a small ridge), and "linear" (ridge regression, its strength
         chosen by leave-one-out); `output_difference` (num_train, seed), root mean square between network and
         prediction over that of the prediction, on the test digits; `agreement`, the share of test digits given the
@@ -1987,7 +1999,7 @@ def digits_kernel_and_network(
         If an argument is out of range.
 
     >>> ds = digits_kernel_and_network(num_train=(20,), num_test=30, width=64, num_seeds=1, num_steps=5, seed=0)
-    >>> ds.method.values.tolist()
+    >>> ds.predictor.values.tolist()
     ['network', 'kernel prediction', 'NTK regression', 'NNGP regression', 'linear']
     """
     from sklearn.linear_model import RidgeCV
@@ -2057,8 +2069,10 @@ def digits_kernel_and_network(
             difference[i, s] = float((one - two).square().mean().sqrt() / two.square().mean().sqrt())
             agreement[i, s] = float(((one + centre).argmax(1) == (two + centre).argmax(1)).double().mean())
             if s == 0 and i == len(sizes) - 1:
+                # The same digits as they were written; standardised pixels are hard to read.
+                pixels = load_digits(seed=seed * 1000 + s, num_train=size, num_test=num_test, scaling="range")
                 shown = {
-                    "image": _variable("sample row column", digits.image.values[size:], "pixel, standardised"),
+                    "image": _variable("sample row column", pixels.image.values[size:], "ink"),
                     "label": _variable("sample", test_labels, "digit written"),
                     "network_output": _variable("sample digit", one + centre, "output of the trained network"),
                     "predicted_output": _variable("sample digit", two + centre, "output predicted by the kernel"),
@@ -2066,7 +2080,7 @@ def digits_kernel_and_network(
     return _dataset(
         "Digits by a kernel and by a wide network",
         {
-            "method": _variable("method", methods, "method"),
+            "predictor": _variable("predictor", methods, "predictor"),
             "num_train": _variable("num_train", sizes, "training digits", "digits"),
             "seed": _variable("seed", np.arange(num_seeds), "network and split drawn"),
             "digit": _variable("digit", np.arange(10), "digit"),
@@ -2075,7 +2089,7 @@ def digits_kernel_and_network(
             "column": _variable("column", np.arange(8), "column of pixels"),
         },
         {
-            "accuracy": _variable("method num_train seed", accuracy, "test accuracy"),
+            "accuracy": _variable("predictor num_train seed", accuracy, "test accuracy"),
             "output_difference": _variable(
                 "num_train seed", difference, "relative difference of network and prediction"
             ),

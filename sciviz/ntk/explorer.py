@@ -18,7 +18,7 @@ class _Moment(NamedTuple):
     """What the training explorer draws: a path, and where on it the reader stands."""
 
     path: xr.Dataset
-    index: int
+    moment: int
     components: int
     member: int
 
@@ -39,8 +39,8 @@ def explore_kernel(*, seed: int = 0, X: Any = None, y: Any = None) -> Panel:
     """
 
     def compute(
-        width: Annotated[int, Range(16, 4096, log=True, label="Width")] = 64,
-        depth: Annotated[int, Range(1, 6, label="Hidden layers")] = 1,
+        width: Annotated[int, Range(16, 2048, log=True, label="Width")] = 64,
+        depth: Annotated[int, Range(1, 4, label="Hidden layers")] = 1,
         activation: Annotated[Kernel, Choices("Activation", {"relu": "ReLU"})] = "relu",
         weight_variance: Annotated[float, Range(0.5, 4.0, step=0.1, label="Weight variance")] = 2.0,
         posterior: Annotated[bool, Choices("After seeing the data")] = False,
@@ -106,7 +106,7 @@ def _draw_kernel(data: dict[str, xr.Dataset]) -> theme.Figure:
     theme.add_bundle(fig, degrees, cut.slice, "kernels of five networks", active=True, column=2)
     theme.add_theory(fig, degrees, cut.limit_slice, "", column=2)
     fig.data[-1].name = "infinite width, kernel"
-    theme.add_measurement(fig, band.x, band["mean"], low=band.low, high=band.high, shade=theme.MUTED, column=3)
+    theme.add_measurement(fig, band.x, band.mean_output, low=band.low, high=band.high, shade=theme.MUTED, column=3)
     fig.data[-1].update(line={"color": theme.INK, "dash": "dash", "width": 2}, name="infinite width, mean")
     theme.add_bundle(fig, band.x, band.sample, "outputs of five networks", active=True, column=3)
     theme.add_data(fig, band.data_x, band.data_y if seen else np.full(band.sizes["datum"], np.nan), column=3)
@@ -150,8 +150,8 @@ def explore_training(*, seed: int = 0, X: Any = None, y: Any = None, path: xr.Da
     )
 
 
-def _describe_training(moment: _Moment) -> str:
-    ds = moment.path.isel(time=moment.index)
+def _describe_training(now: _Moment) -> str:
+    ds = now.path.isel(time=now.moment)
     left = ds.remaining.values
     done = int((left < 0.1).sum())
     return (
@@ -160,11 +160,11 @@ def _describe_training(moment: _Moment) -> str:
     )
 
 
-def _draw_training(moment: _Moment) -> theme.Figure:
-    ds = moment.path.isel(time=moment.index)
-    partial = ds.contribution.isel(component=slice(0, moment.components)).sum("component")
-    share = (moment.index + 1) / moment.path.sizes["time"]
-    used = "all components" if moment.components == ds.sizes["component"] else f"the first {moment.components}"
+def _draw_training(now: _Moment) -> theme.Figure:
+    ds = now.path.isel(time=now.moment)
+    partial = ds.contribution.isel(component=slice(0, now.components)).sum("component")
+    share = (now.moment + 1) / now.path.sizes["time"]
+    used = "all components" if now.components == ds.sizes["component"] else f"the first {now.components}"
     left = ds.remaining.values
     fig = theme.figure(
         title=f"After {int(ds.time):,} steps",
@@ -182,18 +182,16 @@ def _draw_training(moment: _Moment) -> theme.Figure:
     )
     theme.add_measurement(fig, ds.x, ds.predicted, low=ds.low, high=ds.high, shade=theme.MUTED)
     fig.data[-1].update(line={"color": theme.GRID, "width": 1}, name="predicted mean, all components")
-    theme.add_measurement(fig, ds.x, ds.network.isel(seed=moment.member), active=True)
-    fig.data[-1].name = f"network {moment.member + 1}"
+    theme.add_measurement(fig, ds.x, ds.network.isel(seed=now.member), active=True)
+    fig.data[-1].name = f"network {now.member + 1}"
     theme.add_theory(fig, ds.x, partial, "")
     fig.data[-1].name = f"predicted mean, {used}"
     theme.add_data(fig, ds.data_x, ds.data_y, size=9)
-    tones = [theme.time_color(share) if k < moment.components else "#d9d6cc" for k in range(len(left))]
+    tones = [theme.time_color(share) if k < now.components else "#d9d6cc" for k in range(len(left))]
     fig.add_bar(x=ds.component.values, y=left, marker_color=tones, xaxis="x2", yaxis="y2", name="share left")
-    values = moment.path
-    low = float(min(values.network.isel(seed=moment.member).min(), values.low.isel(time=-1).min(), values.data_y.min()))
-    high = float(
-        max(values.network.isel(seed=moment.member).max(), values.high.isel(time=-1).max(), values.data_y.max())
-    )
+    values = now.path
+    low = float(min(values.network.isel(seed=now.member).min(), values.low.isel(time=-1).min(), values.data_y.min()))
+    high = float(max(values.network.isel(seed=now.member).max(), values.high.isel(time=-1).max(), values.data_y.max()))
     # Fixed axes: what moves is the curve, not the frame around it.
     fig.layout.yaxis.range = [low - 0.1 * (high - low), high + 0.1 * (high - low)]
     fig.layout.yaxis2.range = [0, 1.05]

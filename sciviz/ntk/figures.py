@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,8 @@ def plot_kernel_change(ds: xr.Dataset) -> Figure:
     theme.add_theory(fig, ds.width, _through_first(ds.width, mean, -0.5), "bound: width⁻¹ᐟ²")
     theme.add_theory(fig, ds.width, _through_first(ds.width, mean, -1.0), "perturbation theory: width⁻¹")
     theme.add_measurement(fig, ds.width, mean, "measured", low=low, high=high, markers=True)
-    return fig.update_layout(margin={"r": 210})
+    fig.update_layout(margin={"r": 210})
+    return fig
 
 
 def plot_kernel_flow(ds: xr.Dataset, num_times: int = 5) -> Figure:
@@ -74,26 +76,24 @@ def plot_kernel_flow(ds: xr.Dataset, num_times: int = 5) -> Figure:
         alt=f"Outputs of a network of width {ds.attrs['width']} on a circle at {num_times} moments of training. Solid "
         f"lines (the network) and dashed lines (the kernel's prediction) coincide at each moment, up to "
         f"{100 * worst:.1f} percent of the largest target, while the curve grows from its random start to the data.",
-        x="Angle (degrees)" if "angle" in ds.coords else axis_title(ds.point),
+        x=axis_title(ds.angle if "angle" in ds.coords else ds.point),
         y="Output",
     )
 
-    def place(part: xr.Dataset) -> Any:
-        return np.degrees(part.angle) if "angle" in ds.coords else part.point
-
+    place = "angle" if "angle" in ds.coords else "point"
     # Evenly spaced on the scale of learning, not of time: most happens early.
     picks = np.unique(np.geomspace(1, ds.sizes["time"], num_times).round().astype(int) - 1)
     for position, index in enumerate(picks):
         step = int(ds.time[index])
         label = f"step {step:,}" if index in (picks[0], picks[-1]) else ""
         shade = theme.time_color(position / max(1, len(picks) - 1))
-        theme.add_measurement(fig, place(test), test.network.isel(time=index), label, shade=shade)
+        theme.add_measurement(fig, test[place], test.network.isel(time=index), label, shade=shade)
         # Wide enough to be seen on both sides of the dashes that lie on it.
         fig.data[-1].line.width = 6
     for index in picks:
-        theme.add_theory(fig, place(test), test.predicted.isel(time=index), "")
+        theme.add_theory(fig, test[place], test.predicted.isel(time=index), "")
         fig.data[-1].line.width = 1.5
-    return theme.add_data(fig, place(train), train.target, "training data", size=9)
+    return theme.add_data(fig, train[place], train.target, "training data", size=9)
 
 
 def plot_decay_rates(ds: xr.Dataset) -> Figure:
@@ -192,7 +192,7 @@ def plot_catapult(ds: xr.Dataset) -> Figure:
         curve = loss.sel(model=model).values
         # A diverging curve would squeeze the others flat: it leaves the figure at a thousandfold of the start.
         shown = curve <= 1e3 if model == "linear" else np.isfinite(curve)
-        args = (ds.step[shown], np.maximum(curve[shown], 1e-6), _MODEL_NAMES[model])
+        args = (ds.step[shown], np.maximum(curve[shown], 1e-8), _MODEL_NAMES[model])
         if model == "linear":
             theme.add_baseline(fig, *args)
             continue
@@ -200,7 +200,8 @@ def plot_catapult(ds: xr.Dataset) -> Figure:
         sharp = one.sharpness.sel(model=model).median("seed")
         theme.add_measurement(fig, ds.recorded_step, sharp, "", index=index, column=2)
     theme.add_theory(fig, ds.recorded_step, np.full(ds.sizes["recorded_step"], 2.0), "2: stable below", column=2)
-    return fig.update_layout(margin={"r": 120})
+    fig.update_layout(margin={"r": 120})
+    return fig
 
 
 def plot_grokking(ds: xr.Dataset) -> Figure:
@@ -242,7 +243,7 @@ def plot_alignment(ds: xr.Dataset, alpha: float) -> Figure:
         alt=f"Alignment of the centred kernel with the target against training steps: from {mean[0]:.2g} at the start to "
         f"{mean[-1]:.2g} at the end.",
         x=axis_title(ds.alignment_time),
-        y=axis_title(ds.alignment),
+        y="Kernel–target alignment",
     )
     return theme.add_measurement(fig, ds.alignment_time, mean, "alignment", low=low, high=high)
 
@@ -268,7 +269,8 @@ def plot_feature_change(ds: xr.Dataset) -> Figure:
         mean, low, high = _over_seeds(ds.change.sel(parametrisation=name))
         label = _PARAMETRISATION_NAMES[str(name)]
         theme.add_measurement(fig, ds.width, mean, label, low=low, high=high, index=index, markers=True)
-    return fig.update_layout(margin={"r": 170})
+    fig.update_layout(margin={"r": 170})
+    return fig
 
 
 def plot_scale_mixture(ds: xr.Dataset) -> Figure:
@@ -286,7 +288,8 @@ def plot_scale_mixture(ds: xr.Dataset) -> Figure:
         y_type="log",
     )
     gaussian = ds.law_density.sel(law="gaussian")
-    theme.add_baseline(fig, ds.output, gaussian.where(gaussian > 1e-5), "Gaussian")
+    seen = gaussian.values > 1e-5
+    theme.add_baseline(fig, ds.output[seen], gaussian[seen], "Gaussian")
     theme.add_theory(fig, ds.output, ds.law_density.sel(law="student_t"), "Student-t")
     seen = ds.density.values > 0
     return theme.add_data(fig, ds.output[seen], ds.density[seen], "networks", tone=theme.color(0), size=6)
@@ -333,8 +336,8 @@ def plot_signal_propagation(ds: xr.Dataset) -> Figure:
     for index, variance in enumerate(ds.weight_variance.values):
         one = ds.sel(weight_variance=variance)
         theme.add_theory(fig, ds.layer, one.predicted, "")
-        theme.add_measurement(fig, ds.layer, one["mean"], f"C_W = {variance:g}", index=index)
-    middle = ds["median"].sel(weight_variance=2.0, method="nearest")
+        theme.add_measurement(fig, ds.layer, one.mean_square, f"C_W = {variance:g}", index=index)
+    middle = ds.median_square.sel(weight_variance=2.0, method="nearest")
     return theme.add_baseline(fig, ds.layer, middle, "median")
 
 
@@ -357,4 +360,113 @@ def plot_kernel_samples(ds: xr.Dataset) -> Figure:
         end = "" if column == 1 else "2"
         low, high = float(ds.kernel.isel(point=0).min()), float(ds.kernel.isel(point=0).max())
         fig.layout[f"yaxis{end}"].range = [low - 0.05 * (high - low), high + 0.05 * (high - low)]
+    return fig
+
+
+_METHOD_NAMES = {
+    "network": "trained network",
+    "kernel prediction": "its prediction",
+    "NTK regression": "NTK regression",
+    "linear": "linear",
+}
+
+
+def plot_digits(ds: xr.Dataset) -> Figure:
+    """Plot test accuracy on digits against the number of training digits: network, prediction, kernel and baseline."""
+    most = int(ds.num_train[-1])
+    agreement = float(ds.agreement.isel(num_train=-1).mean())
+    fig = theme.figure(
+        title="On digits the kernel knows what the network will say",
+        subtitle=f"{ds.sizes['seed']} splits; with {most} digits, network and prediction agree on {100 * agreement:.0f}% "
+        "of the test digits",
+        alt="Test accuracy on handwritten digits against the number of training digits. "
+        + " ".join(
+            f"{label}: {float(ds.accuracy.sel({'method': name}).mean('seed')[0]):.2f} to "
+            f"{float(ds.accuracy.sel({'method': name}).mean('seed')[-1]):.2f}."
+            for name, label in _METHOD_NAMES.items()
+        ),
+        x=axis_title(ds.num_train),
+        y=axis_title(ds.accuracy),
+        x_type="log",
+    )
+    for index, name in enumerate(("network", "NTK regression")):
+        mean, low, high = _over_seeds(ds.accuracy.sel({"predictor": name}))
+        label = _METHOD_NAMES[name]
+        theme.add_measurement(fig, ds.num_train, mean, label, low=low, high=high, index=index, markers=True)
+    theme.add_theory(fig, ds.num_train, ds.accuracy.sel({"predictor": "kernel prediction"}).mean("seed"), "")
+    fig.data[-1].name = "prediction of the network"
+    theme.add_baseline(fig, ds.num_train, ds.accuracy.sel({"predictor": "linear"}).mean("seed"), "linear")
+    fig.update_layout(margin={"r": 140})
+    return fig
+
+
+def plot_digit_outputs(ds: xr.Dataset, count: int = 4) -> Figure:
+    """Plot a few test digits and, under each, the network's ten outputs beside the predicted ones."""
+    # Those that network and prediction are least sure of say more than a row of easy ones.
+    ordered = np.sort(ds.predicted_output.values, axis=1)
+    picks = np.argsort(ordered[:, -1] - ordered[:, -2])[:count]
+    fig = theme.figure(
+        title="Even where it hesitates, the network does as predicted",
+        subtitle="The least clear test digits. Bars: the trained network's ten outputs; ink: the kernel's prediction",
+        alt=f"The {count} test digits that the prediction is least sure of: labels "
+        f"{', '.join(str(int(ds.label[i])) for i in picks)}. Under each image the ten outputs of the trained network as "
+        "bars, with the predicted outputs as ink markers that lie close to the bars' ends.",
+        height=420,
+    )
+    theme.columns(fig, *((f"written: {int(ds.label[i])}", "Output for digit", "") for i in picks), gap=0.05)
+    images = []
+    for column, i in enumerate(picks, start=1):
+        end = "" if column == 1 else str(column)
+        one = ds.isel(sample=i)
+        fig.add_bar(
+            x=ds.digit.values,
+            y=one.network_output.values,
+            marker_color=theme.color(0),
+            name=f"network, written {int(one.label)}",
+            xaxis=f"x{end}",
+            yaxis=f"y{end}",
+        )
+        theme.add_data(
+            fig, ds.digit, one.predicted_output, f"prediction, written {int(one.label)}", size=8, column=column
+        )
+        fig.layout[f"yaxis{end}"].update(domain=[0, 0.52], range=[-0.45, 1.1], showticklabels=column == 1)
+        fig.layout[f"xaxis{end}"].update(dtick=1, range=[-0.7, 9.7])
+        middle = sum(fig.layout[f"xaxis{end}"].domain) / 2
+        images.append(_pixels(one.image.values, middle))
+    fig.update_layout(images=images, barmode="overlay", margin={"r": 24})
+    return fig
+
+
+def _pixels(image: Any, middle: float) -> dict[str, Any]:
+    """Return an 8×8 image as a layout image of sharp squares, ink on the card."""
+    low, high = float(image.min()), float(image.max())
+    squares = "".join(
+        f"<rect x='{c}' y='{r}' width='1.02' height='1.02' fill='{theme.INK}' opacity='{(image[r, c] - low) / (high - low):.2f}'/>"
+        for r in range(image.shape[0])
+        for c in range(image.shape[1])
+    )
+    svg = f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 8 8'><rect width='8' height='8' fill='#efece4'/>{squares}</svg>"
+    source = "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+    place = {"xref": "paper", "yref": "paper", "x": middle, "y": 0.98, "xanchor": "center", "yanchor": "top"}
+    return {"source": source, "sizex": 0.2, "sizey": 0.36, **place}
+
+
+def plot_posterior_gap(ds: xr.Dataset) -> Figure:
+    """Plot the gap in negative log-likelihood between the Gaussian and the Student-t process, each training set a dot."""
+    fig = theme.figure(
+        title="Most of the gain is in not trusting one scale; tuning the scale buys it too",
+        subtitle=f"Diabetes data, inputs shifted; each dot one of {ds.sizes['seed']} training sets",
+        alt="How much lower the Student-t process's negative log-likelihood is than the Gaussian's, per point. At the same "
+        f"unit prior scale: {float(ds.gap.sel(setting='unit', inputs='shifted').mean()):.2f} nats on average. With both "
+        f"tuned: {float(ds.gap.sel(setting='tuned', inputs='shifted').mean()):.2f}.",
+        x="Gaussian − Student-t, negative log-likelihood (nats per point)",
+        height=260,
+    )
+    for row, (setting, label) in enumerate((("tuned", "both tuned"), ("unit", "unit prior scale"))):
+        values = ds.gap.sel(setting=setting, inputs="shifted").values
+        spread = row + 0.18 * np.linspace(-1, 1, len(values))
+        theme.add_data(fig, values, spread, label, tone=theme.color(row), size=9)
+    fig.add_vline(x=0.0, line={"color": theme.BASELINE, "width": 2})
+    fig.update_yaxes(tickvals=[0, 1], ticktext=["both tuned", "unit prior scale"], range=[-0.6, 1.6])
+    fig.update_layout(margin={"r": 40})
     return fig

@@ -169,7 +169,7 @@ class Layout:
     def unpack(self, rows: Tensor, lead: tuple[int, ...] = ()) -> State:
         """(*lead, rows, ...) -> state whose parts are of shape (*lead, batch, ...)."""
         if self.single:
-            return rows.reshape(*lead, *(() if self.scalar else (-1, *self.shapes[0])))
+            return rows.reshape((*lead, *(() if self.scalar else (-1, *self.shapes[0]))))
         flat = rows.reshape(*lead, -1, sum(self.sizes))
         parts = [
             part.reshape(*part.shape[:-1], *shape)
@@ -371,11 +371,17 @@ def solve(
     if layout.rows.numel() == 0 or len(t) == 1:
         return _trivial(layout, t, plan)
 
-    f0 = rhs.at(plan.times[0].expand(layout.rows.shape[0]), layout.rows)
-    wanted = f0.requires_grad or layout.rows.requires_grad or bool(leaves) or t.requires_grad
-    needs_grad = torch.is_grad_enabled() and wanted
-    if t.requires_grad and torch.is_grad_enabled() and gradient != "adjoint":
+    start = plan.times[0].expand(layout.rows.shape[0])
+    enabled = torch.is_grad_enabled()
+    if t.requires_grad and enabled and gradient != "adjoint":
         raise ValueError(f'Gradients with respect to t need gradient="adjoint", got gradient={gradient!r}.')
+    if enabled and leaves is None and gradient != "solver":
+        from sciviz.ode import adjoint
+
+        leaves = adjoint.find_parameters(rhs, start, layout.rows)
+    with torch.set_grad_enabled(enabled and gradient == "solver"):
+        f0 = rhs.at(start, layout.rows)
+    needs_grad = enabled and (f0.requires_grad or layout.rows.requires_grad or bool(leaves) or t.requires_grad)
 
     if needs_grad and gradient != "solver":
         if event is not None or record_steps:
@@ -383,14 +389,12 @@ def solve(
             raise ValueError(f'{what} needs gradient="solver" where gradients are asked for, got {gradient!r}.')
         from sciviz.ode import adjoint
 
-        if leaves is None:
-            leaves = adjoint.find_parameters(rhs, plan.times[0].expand(layout.rows.shape[0]), layout.rows)
-        outcome = adjoint.integrate(gradient, rhs, layout, f0.detach(), t, plan, leaves)
+        outcome = adjoint.integrate(gradient, rhs, layout, f0, t, plan, leaves or [])
     elif gradient == "reversible":
         # The reversible form is another method, whose answer must not depend on whether a gradient is wanted.
         from sciviz.ode import adjoint
 
-        outcome = adjoint.integrate(gradient, rhs, layout, f0.detach(), t, plan, [])
+        outcome = adjoint.integrate(gradient, rhs, layout, f0, t, plan, [])
     else:
         plan.graph = needs_grad
         outcome = _integrate(rhs, layout.rows, f0, plan)
@@ -407,9 +411,9 @@ def _integrate(rhs: RightHandSide, rows: Tensor, f0: Tensor, plan: Plan) -> Outc
 
 
 def _plan(
-    y0: State, t: Tensor, method: str, rtol: float | Tensor, atol: float | Tensor,
-    step_size: float | None, num_steps: int | None, first_step: float | None, max_step: float | None, max_num_steps: int, event_direction: int, record: bool,
-    compact: bool,
+    y0: State, t: Tensor, method: str, rtol: float | Tensor, atol: float | Tensor, step_size: float | None,
+    num_steps: int | None, first_step: float | None, max_step: float | None, max_num_steps: int, event_direction: int,
+    record: bool, compact: bool,
 ) -> Plan:  # fmt: skip
     table = tableau(method)
     if not isinstance(rtol, Tensor):

@@ -417,7 +417,7 @@ def row_norm(values: Float[Tensor, "rows ..."]) -> Float[Tensor, " rows"]:
     if values.ndim == 1:
         return values.abs()
     flat = values.flatten(1) if values.ndim > 2 else values
-    norms: Tensor = torch.linalg.vector_norm(flat, dim=1).mul_(flat.shape[1] ** -0.5)
+    norms: Tensor = torch.linalg.vector_norm(flat, dim=1) * flat.shape[1] ** -0.5
     return norms
 
 
@@ -493,16 +493,17 @@ class AdaptiveRun:
         )
         self.f, self.memory = f, memory
         rows = y.shape[0]
-        history = torch.zeros((3, self.chunk + 1, rows), dtype=self.clock, device=y.device)
-        self.tried, self.moved, self.left = history.unbind(0)
-        self.tried_rows, self.moved_rows, self.left_rows = (part.unbind(0) for part in history.unbind(0))
+        history = torch.zeros((4, self.chunk + 1, rows), dtype=self.clock, device=y.device)
+        self.tried, self.moved, self.left, self.errors = history.unbind(0)
+        self.tried_rows, self.moved_rows, self.left_rows, self.error_rows = (
+            part.unbind(0) for part in history.unbind(0)
+        )
         self.tried_rows[0].copy_(h)
         self.left_rows[0].copy_(left)
         self.time_shape = (-1, rows, *(1,) * (y.ndim - 1))
         self.step_shape = (rows, *(1,) * (y.ndim - 1))
         # Broadcasting over short rows is slow; where there are many it pays to write one value a number.
         self.spread = y.shape if rows > 1024 and y[0].numel() <= 4 * NARROW else None
-        self.error = torch.zeros(rows, dtype=self.clock, device=y.device)
 
     def step(self, n: int) -> None:
         """Attempt one step for every row; row `n` of the history is read, row `n` + 1 written."""
@@ -530,7 +531,7 @@ class AdaptiveRun:
             scale = torch.maximum(y.detach().abs(), end.abs()).mul_(plan.rtol).add_(plan.atol)
             error = (plan.norm or row_norm)(trial.error.detach().div_(scale))
             graph_error = error
-        error = error.to(self.clock).nan_to_num_(nan=HOPELESS, posinf=HOPELESS)
+        error = torch.nan_to_num(error.to(self.clock), nan=HOPELESS, posinf=HOPELESS, out=self.error_rows[n])
         accept = error <= 1.0
 
         # Proportional-integral control: a step after one with a small error grows less, which damps oscillations.
@@ -541,14 +542,14 @@ class AdaptiveRun:
             # A NaN in a rejected row would poison the gradients of the whole graph, so nobody moves in this attempt:
             # the rows that were fine will repeat exactly the same step.
             hopeless = error >= HOPELESS
-            graph_error = error
+            graph_error = error.clone()
             accept = torch.zeros_like(accept)
             factor = torch.where(hopeless, factor, torch.ones_like(factor))
+            self.memory = torch.where(hopeless, torch.full_like(error, SAFETY), self.memory)
             h_counted = h * hopeless
         else:
             self.memory = error.clamp(1e-4, 1.0).pow_(0.2 / order).mul_(SAFETY)
             h_counted = h
-        self.error = error
 
         if plan.record or plan.trace:
             # A history row is used again in the next chunk, and so is the buffered state.
@@ -557,7 +558,7 @@ class AdaptiveRun:
             self.records.taken.append(h * accept)
             self.records.y.append(y if plan.graph else y.clone())
             if plan.record:
-                self.records.error.append(graph_error)
+                self.records.error.append(graph_error if plan.graph else error.clone())
                 self.records.stiffness.append(_stiffness(trial, self.table))
 
         moved = torch.mul(h, accept, out=self.moved_rows[n])
@@ -609,7 +610,8 @@ class AdaptiveRun:
         time = torch.add(self.end, left, alpha=-self.plan.direction)
         stuck = (h < 16 * torch.finfo(self.clock).eps * time.abs()) & (h < left)
         if bool(stuck.any()):
-            self._refuse_underflow(int(stuck.nonzero()[0]), time)
+            row = int(stuck.nonzero()[0])
+            self._refuse_underflow(row, float(time[row]), bool((self.errors[:n, row] >= HOPELESS).any()))
         self.tried_rows[0].copy_(h)
         self.left_rows[0].copy_(left)
 
@@ -691,12 +693,12 @@ class AdaptiveRun:
             f"The {what} of sample {sample} is not finite at the start, t = {time:g}.", time, sample
         )
 
-    def _refuse_underflow(self, row: int, times: Tensor) -> None:
-        sample, time = int(self.rows[row]), float(times[row])
-        if float(self.error[row]) >= HOPELESS:
+    def _refuse_underflow(self, row: int, time: float, not_finite: bool) -> None:
+        sample = int(self.rows[row])
+        if not_finite:
             raise NonFiniteDerivativeError(
-                f"The derivative of sample {sample} is not finite just after t = {time:.10g}; "
-                f"steps down to {float(self.tried_rows[0][row]):.1e} did not avoid it.", time, sample
+                f"The derivative of sample {sample} is not finite just beyond t = {time:.10g}; no step was small enough "
+                "to avoid it.", time, sample
             )  # fmt: skip
         raise StepUnderflowError(
             f"The step of sample {sample} became too small to move time at t = {time:.10g}: the solution may be singular "

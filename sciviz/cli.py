@@ -87,13 +87,17 @@ def _report(options: argparse.Namespace) -> int:
     chosen = find_tutorial(options.tutorial)
     done = report(options.tutorial, parameters, out=options.out or f"report-{chosen.stem}")
     surprising = [claim for claim in done.claims if claim.surprising]
-    print(f"{done.folder / 'report.html'}: {len(done.claims)} claims, {done.seconds:.0f} s")
+    print(f"{done.folder / 'report.html'}: {_count(done.claims)}, {done.seconds:.0f} s")
     for claim in surprising:
         print(f"  unlike what the course expects: {claim._text()}")
     if done.failure:
         print(f"sciviz: stopped in “{done.failure.section}”: {done.failure.error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _count(claims: Sequence[object]) -> str:
+    return "1 claim" if len(claims) == 1 else f"{len(claims)} claims"
 
 
 def _list() -> str:
@@ -121,7 +125,7 @@ def _verify(options: argparse.Namespace) -> int:
         write=not options.no_write,
     )
     for tutorial, done in results:
-        print(f"{tutorial.stem}: {len(done.claims)} claims, {done.seconds:.0f} s")
+        print(f"{tutorial.stem}: {_count(done.claims)}, {done.seconds:.0f} s")
         for claim in done.claims:
             print(f"  {claim._text()}")
         if done.failure:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import html
 import json
+import mimetypes
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import jinja2
 from nbconvert.filters import ansi2html
@@ -33,6 +36,10 @@ class _Renderer(IPythonRenderer):
 
     def block_math(self, body: str) -> str:
         return _mathml(body, "block")
+
+    def _embed_image_or_attachment(self, src: str) -> str:
+        # Done for Markdown and HTML alike by `_embedded`; nbconvert raises where an attachment is missing.
+        return src
 
     def latex_environment(self, name: str, body: str) -> str:
         return _mathml(f"\\begin{{{name}}}{body}\\end{{{name}}}", "block")
@@ -60,6 +67,37 @@ def markdown_html(source: str) -> str:
     return str(MarkdownWithMath(renderer=renderer).render(source)).strip()
 
 
+def _embedded(source: str, attachments: Mapping[str, Any], folder: Path | None) -> str:
+    """Put pictures into the page itself: those beside the notebook, and those attached to the cell.
+
+    One that is not there, or lies on another machine, becomes its alt text: a page loads nothing.
+    """
+
+    def embed(match: re.Match[str]) -> str:
+        tag = match[0]
+        found = re.search(r"""\bsrc\s*=\s*(["'])(.*?)\1""", tag)
+        address = html.unescape(found[2]) if found else ""
+        if address.startswith("data:"):
+            return tag
+        data = None
+        if address.startswith("attachment:"):
+            kind, data = next(iter(attachments.get(address.removeprefix("attachment:"), {}).items()), ("", None))
+        elif folder is not None and not re.match(r"[a-z][a-z0-9+.-]*:|//", address, re.IGNORECASE):
+            path = folder / unquote(address)
+            kind = mimetypes.guess_type(path.name)[0] or ""
+            if kind.startswith("image/") and path.is_file():
+                data = base64.b64encode(path.read_bytes()).decode("ascii")
+        if found and data is not None:
+            return f"{tag[: found.start(2)]}data:{kind};base64,{data.strip()}{tag[found.end(2) :]}"
+        alt = re.search(r"""\balt\s*=\s*(["'])(.*?)\1""", tag)
+        words = (alt[2] if alt else "") or html.escape(address)
+        if re.match(r"https?:", address, re.IGNORECASE):
+            return f"<a href='{html.escape(address, quote=True)}'>{words}</a>"
+        return f"<em>{words}</em>"
+
+    return re.sub(r"<img\b[^>]*>", embed, source, flags=re.IGNORECASE)
+
+
 @functools.cache
 def _highlighter() -> Any:
     return Highlight2HTML(pygments_lexer="ipython3")
@@ -84,12 +122,14 @@ def _figure_html(bundle: Mapping[str, Any], number: int) -> str:
 class _Cells:
     """Turns cells into the blocks of the page, numbering figures on the way."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path | None) -> None:
         self.figures = 0
+        self._folder = folder
 
     def block(self, cell: Any) -> dict[str, Any] | None:
         if cell.cell_type == "markdown":
-            return {"kind": "text", "html": markdown_html(cell.source)}
+            shown = _embedded(markdown_html(cell.source), cell.get("attachments", {}), self._folder)
+            return {"kind": "text", "html": shown}
         if cell.cell_type != "code":
             return None
         outputs = [shown for output in cell.get("outputs", []) if (shown := self.output(output))]
@@ -114,7 +154,7 @@ class _Cells:
         if "application/vnd.jupyter.widget-view+json" in data:
             return ""
         if "text/html" in data:
-            return f"<div class='output'>{data['text/html']}</div>"
+            return f"<div class='output'>{_embedded(data['text/html'], {}, self._folder)}</div>"
         for kind in ("image/svg+xml", "image/png", "image/jpeg"):
             if kind in data:
                 source = data[kind]
@@ -122,7 +162,7 @@ class _Cells:
                     return f"<div class='output'>{source}</div>"
                 return f"<img alt='Output of the cell' src='data:{kind};base64,{source.strip()}'>"
         if "text/markdown" in data:
-            return f"<div class='output'>{markdown_html(data['text/markdown'])}</div>"
+            return f"<div class='output'>{_embedded(markdown_html(data['text/markdown']), {}, self._folder)}</div>"
         return f"<pre class='stream'>{html.escape(data['text/plain'])}</pre>" if "text/plain" in data else ""
 
 
@@ -141,11 +181,17 @@ def _contents(blocks: list[dict[str, Any]]) -> list[tuple[str, str]]:
     return found
 
 
-def write_page(done: Executed, run: Mapping[str, Any], path: Path, *, title: str) -> None:
-    """Write the page of an executed notebook: claims and parameters first, then the notebook with its code folded."""
+def write_page(done: Executed, run: Mapping[str, Any], path: Path, *, title: str, folder: Path | None = None) -> None:
+    """Write the page of an executed notebook: claims and parameters first, then the notebook with its code folded.
+
+    Parameters
+    ----------
+    folder
+        Where the notebook lies, and with it the pictures that its text shows.
+    """
     from plotly.offline import get_plotlyjs
 
-    cells = _Cells()
+    cells = _Cells(folder)
     blocks = [block for cell in done.notebook.cells if (block := cells.block(cell))]
     first = next((b for b in blocks if b["kind"] == "text"), None)
     heading = re.search(r"<h1[^>]*>(.*?)</h1>", first["html"], re.DOTALL) if first else None

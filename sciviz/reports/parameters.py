@@ -18,6 +18,7 @@ from typing import Any
 
 import nbformat
 
+_CONTAINERS: dict[str, type] = {"list": list, "tuple": tuple, "dict": dict}
 _TYPES: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
 
 
@@ -83,8 +84,10 @@ class Parameter:
                 result = float(value)
                 if not math.isfinite(result):
                     raise ValueError
-            elif kind is None and isinstance(value, str):
-                result = ast.literal_eval(value)
+            elif kind is None:
+                result = ast.literal_eval(value) if isinstance(value, str) else value
+                if not isinstance(result, _CONTAINERS.get(self.type.split("[")[0], object)):
+                    raise ValueError
         except (ValueError, KeyError, TypeError, SyntaxError):
             raise ValueError(f"parameter {self.name} takes {self.accepted}, got {value!r}.") from None
         outside = self.low is not None and self.high is not None and not self.low <= result <= self.high
@@ -105,8 +108,10 @@ def read_parameters(path: Path | str) -> list[Parameter]:
     """
     try:
         notebook = nbformat.read(path, as_version=4)
-    except (OSError, UnicodeDecodeError, nbformat.reader.NotJSONError, nbformat.ValidationError) as error:
-        raise ValueError(f"{path} is not a notebook that can be read: {error}.") from None
+    except Exception as error:
+        # nbformat raises whatever the first thing that is not there leads to.
+        said = str(error).splitlines()[0][:200].rstrip(".") if str(error) else type(error).__name__
+        raise ValueError(f"{path} is not a notebook that can be read: {said}.") from None
     cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     if len(cells) != 1:
         raise ValueError(f"{path} must have one cell tagged 'parameters', found {len(cells)}.")
@@ -124,13 +129,17 @@ def parse_parameters(source: str) -> list[Parameter]:
     >>> parse_parameters('width: int = 512  # hidden units [16..8192]')[0].accepted
     'an integer from 16 to 8192'
     """
+    try:
+        body = ast.parse(source).body
+    except SyntaxError as error:
+        raise ValueError(f"A parameters cell holds typed literals only, line {error.lineno} is not Python.") from None
     comments = {
         token.start[0]: token.string.lstrip("# ").strip()
         for token in tokenize.generate_tokens(io.StringIO(source).readline)
         if token.type == tokenize.COMMENT
     }
     found = []
-    for node in ast.parse(source).body:
+    for node in body:
         if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None):
             raise ValueError(f"A parameters cell holds typed literals only, line {node.lineno} is something else.")
         try:

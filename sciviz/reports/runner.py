@@ -282,7 +282,7 @@ def report(
             **{name: value for name, value in done.stamp.items() if name not in ("wall_seconds",)},
         }
         _write_json(scratch / "run.json", run)
-        write_page(done, run, scratch / "report.html", title=chosen.stem)
+        write_page(done, run, scratch / "report.html", title=chosen.stem, folder=chosen.path.parent)
         os.chmod(scratch, 0o755)
         if target.exists():
             shutil.rmtree(target)

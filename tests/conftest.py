@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 from hypothesis import settings
 
@@ -20,3 +24,17 @@ def strict(monkeypatch: pytest.MonkeyPatch) -> None:
 def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
     """As a reader runs: what surprises is shown, and the notebook goes on."""
     monkeypatch.setenv("SCIVIZ_STRICT", "0")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A real Chromium; without one a test skips, or fails where SCIVIZ_REQUIRE_BROWSER=1."""
+    from tests.browser.jupyter import CHROMIUM, chromium
+
+    if CHROMIUM is None:
+        reason = "needs Chromium, and none of chromium, chromium-browser and google-chrome is on the PATH"
+        if os.environ.get("SCIVIZ_REQUIRE_BROWSER") == "1":
+            pytest.fail(f"{reason} (SCIVIZ_REQUIRE_BROWSER=1)")
+        pytest.skip(reason)
+    with chromium() as started:
+        yield started

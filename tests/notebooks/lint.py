@@ -211,7 +211,7 @@ def anatomy(notebook: Any) -> list[str]:
         elif not later:
             problems.append(f"The heading for “{name}” stands too early (“{texts[here[-1]]}”).")
         else:
-            start = later[0] + 1
+            start = later[0]
     for name, pattern in ANYWHERE:
         if not any(re.search(pattern, text, re.IGNORECASE) for text in texts):
             problems.append(f"There is no heading for “{name}”.")
@@ -239,11 +239,10 @@ def budget_line(notebook: Any) -> list[str]:
             break
         top.append(cell.source)
     text = "\n".join(top)
-    number = r"\d[\d.,]*\s*"
     problems = []
-    if not re.search(number + r"(s|sec|seconds?|min|minutes?)\b", text):
+    if not re.search(r"\b(seconds?|minutes?)\b|\d\s*(s|min)\b", text):
         problems.append("No line before the first code cell says how long the tutorial runs.")
-    if not re.search(number + r"(MB|GB)\b", text):
+    if not re.search(r"\d\s*(MB|GB)\b", text):
         problems.append("No line before the first code cell says how much memory the tutorial takes.")
     return problems
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -211,6 +212,8 @@ def double(number):
 ''',
 ]
 """
+# One black dot.
+PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg==")
 _STORED = "the two ways agree: largest difference 0 (allowed 0 + 1e-05 · |expected|)\n"
 
 

@@ -1138,13 +1138,22 @@ def catapult_claim(ds: xr.Dataset) -> ClaimResult:
 
     Medians over seeds, at every learning rate between two and four over the top eigenvalue.
     """
-    inside = ds.where((ds.lr_multiple > 2) & (ds.lr_multiple < 4), drop=True)
+    criterion = (
+        "at every learning rate in (2, 4) over the top kernel eigenvalue, medians of at least 5 seeds: final loss of "
+        "network and quadratic model <= 1e-2 of the start and their top eigenvalue × rate <= 2; linear model's loss "
+        ">= 1e3 of the start after 20 steps (rates from 2.5)"
+    )
+    inside = ds.sel(lr_multiple=(ds.lr_multiple > 2) & (ds.lr_multiple < 4))
+    if inside.sizes["lr_multiple"] == 0:
+        return ClaimResult({}, None, criterion, "no learning rate in (2, 4)", ds.sizes["seed"])
     moving = ["network", "quadratic"]
     final = inside.loss.sel(model=moving).isel(step=-1).median("seed").max("lr_multiple")
     sharp = inside.sharpness.sel(model=moving).isel(recorded_step=-1)
     sharp = sharp.fillna(np.inf).median("seed").max("lr_multiple")
-    enough = ds.sizes["seed"] >= 5 and inside.sizes["lr_multiple"] >= 1 and int(ds.step[-1]) >= 20
-    linear = inside.loss.sel(model="linear", step=20).median("seed").min("lr_multiple") if enough else np.nan
+    # Just above two, even a lone mode grows too slowly for 20 steps to show it: by (2.2 - 1)^40, some 1500 times.
+    fast = inside.lr_multiple >= 2.5
+    enough = ds.sizes["seed"] >= 5 and bool(fast.any()) and int(ds.step[-1]) >= 20
+    linear = inside.loss.sel(model="linear", step=20).median("seed")[fast].min() if enough else np.nan
     measured = {
         "final loss, network": float(final.sel(model="network")),
         "final loss, quadratic": float(final.sel(model="quadratic")),
@@ -1156,9 +1165,7 @@ def catapult_claim(ds: xr.Dataset) -> ClaimResult:
     return ClaimResult(
         measured,
         holds if enough else None,
-        "at every learning rate in (2, 4) over the top kernel eigenvalue, medians of at least 5 seeds: final loss of "
-        "network and quadratic model <= 1e-2 of the start and their top eigenvalue × rate <= 2; linear model's loss "
-        ">= 1e3 of the start after 20 steps",
+        criterion,
         "worst learning rate",
         ds.sizes["seed"],
     )

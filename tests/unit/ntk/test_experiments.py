@@ -380,6 +380,10 @@ def test_claims_fail_where_the_physics_is_another():
     assert ex.criticality_claim(ds).holds is False
 
 
+def test_the_catapult_claim_needs_a_learning_rate_above_the_stable_one():
+    assert ex.catapult_claim(run("catapult", lr_multiples=(1.0,))).holds is None
+
+
 def test_components_learnt_in_the_wrong_order_fail_the_claim():
     ds = run("follow_kernel_flow", num_seeds=3)
     ds["eigenvalue"] = ds.eigenvalue.copy(data=np.broadcast_to([8.0, 4.0, 2.0, 1.0], ds.eigenvalue.shape))

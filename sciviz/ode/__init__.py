@@ -1,5 +1,33 @@
-"""Neural ordinary differential equations: solvers and their gradients."""
+"""Neural ordinary differential equations: solvers and their gradients, models built on them, named systems."""
 
+from sciviz.ode.models import (
+    Affine,
+    AugmentedNeuralODE,
+    ContinuousFlow,
+    ControlPath,
+    DeepEquilibrium,
+    EquilibriumField,
+    GatedRecurrent,
+    LatentODE,
+    LiquidCell,
+    NeuralCDE,
+    NeuralODE,
+    ResidualStack,
+    SubhomogeneousField,
+    VectorField,
+    anderson,
+    control_path,
+    divergence,
+    integrate_to_steady_state,
+    solve_through,
+    thompson_distance,
+)
+from sciviz.ode.signatures import (
+    SignatureLasso,
+    signature,
+    signature_multiplications,
+    signature_size,
+)
 from sciviz.ode.solvers import (
     NonFiniteDerivativeError,
     Solution,
@@ -13,13 +41,34 @@ from sciviz.ode.solvers import (
     solve,
     solve_plain,
 )
+from sciviz.ode.systems import (
+    SYSTEMS,
+    Parameter,
+    System,
+    make_system,
+)
 from sciviz.ode.tableaus import ADAPTIVE_METHODS, FIXED_METHODS, METHODS, Tableau, tableau
 
 __all__ = [
     "ADAPTIVE_METHODS",
     "FIXED_METHODS",
     "METHODS",
+    "SYSTEMS",
+    "Affine",
+    "AugmentedNeuralODE",
+    "ContinuousFlow",
+    "ControlPath",
+    "DeepEquilibrium",
+    "EquilibriumField",
+    "GatedRecurrent",
+    "LatentODE",
+    "LiquidCell",
+    "NeuralCDE",
+    "NeuralODE",
     "NonFiniteDerivativeError",
+    "Parameter",
+    "ResidualStack",
+    "SignatureLasso",
     "Solution",
     "SolverError",
     "State",
@@ -27,9 +76,22 @@ __all__ = [
     "StepLimitError",
     "StepUnderflowError",
     "Steps",
+    "SubhomogeneousField",
+    "System",
     "Tableau",
+    "VectorField",
+    "anderson",
+    "control_path",
+    "divergence",
+    "integrate_to_steady_state",
+    "make_system",
     "runge_kutta_step",
+    "signature",
+    "signature_multiplications",
+    "signature_size",
     "solve",
     "solve_plain",
+    "solve_through",
     "tableau",
+    "thompson_distance",
 ]

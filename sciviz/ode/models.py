@@ -153,8 +153,7 @@ class VectorField(nn.Module):
         sizes = [num_features + time, *[width] * depth, num_outputs or num_features]
         self.num_features, self.time = num_features, time
         self.layers = nn.ModuleList(
-            Affine(a, b, seed=seed, layer=n, scale=scale)
-            for n, (a, b) in enumerate(itertools.pairwise(sizes))
+            Affine(a, b, seed=seed, layer=n, scale=scale) for n, (a, b) in enumerate(itertools.pairwise(sizes))
         )
 
     def _inputs(self, t: Tensor | float, y: Tensor) -> Tensor:
@@ -840,7 +839,8 @@ class EquilibriumField(nn.Module):
 
     def weight(self) -> Float[Tensor, "*members width width"]:
         """Return W."""
-        return self.norm * self.raw / torch.linalg.matrix_norm(self.raw, 2).unsqueeze(-1).unsqueeze(-1)
+        largest: Tensor = torch.linalg.matrix_norm(self.raw, 2)
+        return self.norm * self.raw / largest.unsqueeze(-1).unsqueeze(-1)
 
     def bind(self, x: Float[Tensor, "*batch inputs"]) -> Map:
         """Return z → g(z, x); what does not depend on z is computed once."""
@@ -982,11 +982,11 @@ def anderson(
 
 def integrate_to_steady_state(
     f: Map, z0: Float[Tensor, "*batch d"], *, tol: float = 1e-5, method: str = "bosh3", max_num_steps: int = 1000
-) -> tuple[Float[Tensor, "*batch d"], int, float]:
-    """Integrate z' = f(z) until nothing moves: the largest ‖f‖ / ‖z‖ of the batch is at most `tol`.
+) -> tuple[Float[Tensor, "*batch d"], Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
+    """Integrate z' = f(z) until nothing moves: ‖f‖ / ‖z‖ of every sample is at most `tol`.
 
-    The whole batch shares its steps. Accuracy on the way does not matter, only the end does: the error of a step may be
-    a tenth of how far it moves, whatever `tol` is. Returns the state, the number of evaluations of f, and the time.
+    Each sample takes its own steps. Accuracy on the way does not matter, only the end does: the error of a step may be
+    a tenth of how far it moves, whatever `tol` is. Returns the states, and each sample's evaluations of f and time.
 
     Raises
     ------
@@ -1002,24 +1002,34 @@ def integrate_to_steady_state(
     pair = METHODS[method]
     if pair.error is None:
         raise ValueError(f"method must have an error estimate, got {method!r}.")
-    z, t, h, slope = z0, 0.0, 0.1, f(z0)
-    evaluations = 1
+
+    def length(values: Tensor) -> Tensor:
+        norms: Tensor = torch.linalg.vector_norm(values, dim=-1, keepdim=True)
+        return norms
+
+    z, slope = z0, f(z0)
+    t = torch.zeros_like(z[..., :1])
+    h, evaluations = torch.full_like(t, 0.1), torch.ones_like(t)
     for _ in range(max_num_steps):
-        if float((slope.norm(dim=-1) / z.norm(dim=-1).clamp(min=1e-6)).amax()) <= tol:
-            return z, evaluations, t
+        moving = length(slope) > tol * length(z).clamp(min=1e-6)
+        if not bool(moving.any()):
+            return z, evaluations.squeeze(-1), t.squeeze(-1)
         known = [slope]
 
         def rate(_: Tensor, y: Tensor, known: list[Tensor] = known) -> Tensor:
             return known.pop() if known else f(y)
 
-        z_next, k = runge_kutta_step(rate, torch.tensor(t), z, h, pair)
-        evaluations += pair.evaluations_per_step
+        z_next, k = runge_kutta_step(rate, torch.zeros(()), z, h, pair)
+        evaluations = evaluations + pair.evaluations_per_step * moving
         difference = h * sum((e * stage for e, stage in zip(pair.error, k, strict=True)), torch.zeros_like(z))
-        error = float((difference.norm(dim=-1) / (0.1 * (z_next - z).norm(dim=-1)).clamp(min=1e-30)).amax())
-        if math.isfinite(error) and error <= 1:
-            z, t, slope = z_next, t + h, k[-1]
-        h *= min(4.0, max(0.2, 0.9 * max(error, 1e-10) ** (-1 / pair.error_order))) if math.isfinite(error) else 0.2
-    raise RuntimeError(f"No steady state within {max_num_steps} steps (t = {t:.3g}): the system may cycle or diverge.")
+        error = (length(difference) / (0.1 * length(z_next - z)).clamp(min=1e-30)).nan_to_num(nan=1e9, posinf=1e9)
+        accept = moving & (error <= 1)
+        z, slope = torch.where(accept, z_next, z), torch.where(accept, k[-1], slope)
+        t = t + h * accept
+        h = h * (0.9 * error.clamp(min=1e-10) ** (-1 / pair.error_order)).clamp(0.2, 4.0)
+    raise RuntimeError(
+        f"No steady state within {max_num_steps} steps (t = {float(t.max()):.3g}): the system may cycle or diverge."
+    )
 
 
 class DeepEquilibrium(nn.Module):
@@ -1042,7 +1052,8 @@ class DeepEquilibrium(nn.Module):
     Attributes
     ----------
     evaluations, vjps
-        Evaluations of g in the last forward pass; vector-Jacobian products in the last backward pass.
+        Evaluations of g that the last forward pass needed, sample by sample; vector-Jacobian products of the last
+        backward pass.
 
     Raises
     ------
@@ -1063,7 +1074,7 @@ class DeepEquilibrium(nn.Module):
         check_int(1, width=width, max_iterations=max_iterations)
         self.field, self.width, self.solver = field, width, solver
         self.tol, self.max_iterations = tol, max_iterations
-        self.evaluations = self.vjps = 0
+        self.evaluations, self.vjps = torch.zeros(()), 0
 
     def forward(
         self, x: Float[Tensor, "*batch inputs"], z0: Float[Tensor, "*batch width"] | None = None
@@ -1100,7 +1111,6 @@ class DeepEquilibrium(nn.Module):
             z, self.evaluations, _ = integrate_to_steady_state(lambda z: g(z) - z, start, tol=self.tol)
             return z
         memory = 1 if self.solver == "plain" else 5
-        z, self.evaluations = anderson(
-            g, start, tol=self.tol, memory=memory, max_iterations=self.max_iterations
-        )  # fmt: skip
+        z, count = anderson(g, start, tol=self.tol, memory=memory, max_iterations=self.max_iterations)
+        self.evaluations = torch.full(start.shape[:-1], float(count))
         return z

@@ -343,26 +343,31 @@ class Panel(widgets.VBox):  # type: ignore[misc]
         alt = theme.alt_text(figure)
         new = _properties(figure)
         kinds = [trace["type"] for trace in new["data"]]
-        with self.figure.batch_update():
-            if kinds == [trace["type"] for trace in self._drawn["data"]]:
-                for trace, before, after in zip(self.figure.data, self._drawn["data"], new["data"], strict=True):
-                    changed = {name: value for name, value in after.items() if not _same(before.get(name), value)}
-                    gone = {name: None for name in before if name not in after}
-                    if changed or gone:
-                        trace.update({**gone, **changed}, overwrite=True)
-            layout = {
-                name: value
-                for name, value in new["layout"].items()
-                if name != "template" and not _same(self._drawn["layout"].get(name), value)
-            }
-            for name in self._drawn["layout"]:
-                if name not in new["layout"]:
-                    layout[name] = None
-            if layout:
-                self.figure.layout.update(layout, overwrite=True)
-        if kinds != [trace["type"] for trace in self._drawn["data"]]:
+        layout = {
+            name: value
+            for name, value in new["layout"].items()
+            if name != "template" and not _same(self._drawn["layout"].get(name), value)
+        }
+        layout |= {name: None for name in self._drawn["layout"] if name not in new["layout"]}
+        if kinds == [trace["type"] for trace in self._drawn["data"]]:
+            # One message for each set of properties: in a message over traces that change in different properties,
+            # plotly's widget takes what it is not told of a trace (a heat map's y) for removed.
+            groups: dict[frozenset[str], list[tuple[Any, dict[str, Any]]]] = {}
+            for trace, before, after in zip(self.figure.data, self._drawn["data"], new["data"], strict=True):
+                changed: dict[str, Any] = {name: None for name in before if name not in after}
+                changed |= {name: value for name, value in after.items() if not _same(before.get(name), value)}
+                if changed:
+                    groups.setdefault(frozenset(changed), []).append((trace, changed))
+            for members in groups.values():
+                with self.figure.batch_update():
+                    for trace, changed in members:
+                        trace.update(changed, overwrite=True)
+        else:
             self.figure.data = []
             self.figure.add_traces(list(figure.data))
+        if layout:
+            with self.figure.batch_update():
+                self.figure.layout.update(layout, overwrite=True)
         self._drawn = new
         self._names.alt = alt
 

@@ -381,8 +381,8 @@ def plot_digits(ds: xr.Dataset) -> Figure:
         "of the test digits",
         alt="Test accuracy on handwritten digits against the number of training digits. "
         + " ".join(
-            f"{label}: {float(ds.accuracy.sel({'method': name}).mean('seed')[0]):.2f} to "
-            f"{float(ds.accuracy.sel({'method': name}).mean('seed')[-1]):.2f}."
+            f"{label}: {float(ds.accuracy.sel(predictor=name).mean('seed')[0]):.2f} to "
+            f"{float(ds.accuracy.sel(predictor=name).mean('seed')[-1]):.2f}."
             for name, label in _METHOD_NAMES.items()
         ),
         x=axis_title(ds.num_train),
@@ -390,12 +390,12 @@ def plot_digits(ds: xr.Dataset) -> Figure:
         x_type="log",
     )
     for index, name in enumerate(("network", "NTK regression")):
-        mean, low, high = _over_seeds(ds.accuracy.sel({"predictor": name}))
+        mean, low, high = _over_seeds(ds.accuracy.sel(predictor=name))
         label = _METHOD_NAMES[name]
         theme.add_measurement(fig, ds.num_train, mean, label, low=low, high=high, index=index, markers=True)
-    theme.add_theory(fig, ds.num_train, ds.accuracy.sel({"predictor": "kernel prediction"}).mean("seed"), "")
+    theme.add_theory(fig, ds.num_train, ds.accuracy.sel(predictor="kernel prediction").mean("seed"), "")
     fig.data[-1].name = "prediction of the network"
-    theme.add_baseline(fig, ds.num_train, ds.accuracy.sel({"predictor": "linear"}).mean("seed"), "linear")
+    theme.add_baseline(fig, ds.num_train, ds.accuracy.sel(predictor="linear").mean("seed"), "linear")
     fig.update_layout(margin={"r": 140})
     return fig
 

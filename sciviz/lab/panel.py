@@ -77,9 +77,10 @@ class _Names(anywidget.AnyWidget):
         if (!panel) return;
         panel.setAttribute("role", "group");
         panel.setAttribute("aria-label", model.get("title"));
-        for (const box of panel.querySelectorAll(".widget-inline-hbox, .jupyter-widget-play")) {
+        for (const box of panel.querySelectorAll(".widget-inline-hbox")) {
           const label = box.querySelector(".widget-label");
-          const text = (label && label.textContent) || box.title;
+          // A checkbox has its words in a label of its own, and an empty one (a zero-width space) before it.
+          const text = label ? label.textContent.replace(/\\u200b/g, "").trim() : "";
           if (!text) continue;
           for (const part of box.querySelectorAll("[role=slider], [contenteditable], input, select"))
             if (part.getAttribute("aria-label") !== text) part.setAttribute("aria-label", text);
@@ -89,10 +90,22 @@ class _Names(anywidget.AnyWidget):
             handle.setAttribute("aria-valuetext", readout.textContent);
           if (readout && readout.isContentEditable) readout.setAttribute("role", "textbox");
         }
+        // The arrow, space and letter keys of a control are its own: JupyterLab would move to another cell, or delete one.
+        // It asks the element that has the focus, not what it stands in.
+        for (const part of panel.querySelectorAll(".sciviz-controls :is([role=slider], select, input, button)"))
+          part.setAttribute("data-lm-suppress-shortcuts", "true");
+        for (const box of panel.querySelectorAll(".widget-play")) {
+          const label = box.parentElement.querySelector(".widget-label");
+          const text = label ? ": " + label.textContent : "";
+          [...box.querySelectorAll("button")].forEach((button, i) =>
+            button.setAttribute("aria-label", (["Play or pause", "Stop", "Repeat"][i] || "Animate") + text));
+        }
         for (const plot of panel.querySelectorAll(".js-plotly-plot")) {
           // A FigureWidget is drawn before its panel has a width, and asks for one only when the window changes.
           if (!plot.dataset.fitted) { plot.dataset.fitted = "1"; window.dispatchEvent(new Event("resize")); }
-          plot.setAttribute("role", "img");
+          // Not an image: its tools are buttons, and an image has nothing in it that can be reached.
+          plot.setAttribute("role", "figure");
+          for (const drawing of plot.querySelectorAll(".main-svg")) drawing.setAttribute("aria-hidden", "true");
           plot.setAttribute("aria-label", model.get("alt"));
         }
         for (const link of panel.querySelectorAll(".modebar-btn")) {
@@ -131,8 +144,8 @@ _STYLE = f"""<style>
 .sciviz-panel .jupyter-widget-Collapse-header {{ background: #f1eee6 !important; border-color: #dcd9d0; }}
 .sciviz-panel .jupyter-widget-Collapse-contents, .sciviz-panel .jupyter-widget-Accordion-child,
 .sciviz-panel .lm-Accordion-child {{ background: {theme.CARD}; border-color: #dcd9d0; }}
-.sciviz-panel .jupyter-widget-play button {{ background: #f1eee6; color: {theme.INK}; }}
-.sciviz-panel select, .sciviz-panel input {{ background: #fff; color: {theme.INK}; }}
+.sciviz-panel .widget-play button {{ background: #f1eee6; color: {theme.INK}; }}
+.sciviz-panel select, .sciviz-panel input {{ background-color: #fff; color: {theme.INK}; }}
 .sciviz-panel :focus-visible {{ outline: 3px solid {theme.ACTIVE}; outline-offset: 2px; }}
 .sciviz-panel .noUi-connect {{ background: {theme.ACTIVE}; }}
 .sciviz-busy {{ opacity: 0; animation: sciviz-show 0s linear 0.3s forwards; }}

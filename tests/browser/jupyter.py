@@ -16,7 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-CHROMIUM = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+)
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -55,17 +57,22 @@ def jupyter_lab(root: Path, theme: str = "JupyterLab Light") -> Iterator[str]:
             "JUPYTER_RUNTIME_DIR": str(Path(scratch, "runtime")),
             "IPYTHONDIR": str(Path(scratch, "ipython")),
         }
-        log = open(Path(scratch, "log"), "w+")
+        log = Path(scratch, "log")
         command = [sys.executable, "-m", "jupyterlab", "--no-browser", f"--port={port}", "--port-retries=0"]
-        command += ["--allow-root", "--IdentityProvider.token=", "--ServerApp.ip=127.0.0.1", f"--ServerApp.root_dir={root}"]
+        command += [
+            "--allow-root",
+            "--IdentityProvider.token=",
+            "--ServerApp.ip=127.0.0.1",
+            f"--ServerApp.root_dir={root}",
+        ]
         command += ["--LabApp.news_url=", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
-        server = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        with log.open("w") as written:
+            server = subprocess.Popen(command, env=environment, stdout=written, stderr=subprocess.STDOUT)
         address = f"http://127.0.0.1:{port}"
         try:
             for _ in range(600):
                 if server.poll() is not None:
-                    log.seek(0)
-                    raise RuntimeError(f"JupyterLab did not start:\n{log.read()[-3000:]}")
+                    raise RuntimeError(f"JupyterLab did not start:\n{log.read_text()[-3000:]}")
                 with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/api/status", timeout=2):
                     break
                 time.sleep(0.1)
@@ -76,7 +83,6 @@ def jupyter_lab(root: Path, theme: str = "JupyterLab Light") -> Iterator[str]:
                 server.wait(20)
             except subprocess.TimeoutExpired:
                 server.kill()
-            log.close()
 
 
 class Notebook:
@@ -99,7 +105,9 @@ class Notebook:
         self.outside: list[str] = []
         self.errors: list[str] = []
         local = (address, address.replace("http", "ws"), "data:", "blob:", "about:")
-        self.page.on("request", lambda request: None if request.url.startswith(local) else self.outside.append(request.url))
+        self.page.on(
+            "request", lambda request: None if request.url.startswith(local) else self.outside.append(request.url)
+        )
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.goto(f"{address}/lab/tree/{name}?reset")
         self.page.wait_for_selector(".jp-Notebook .jp-Cell")
@@ -116,7 +124,11 @@ class Notebook:
         while time.monotonic() < deadline:
             self.page.wait_for_timeout(500)
             prompts = self.page.locator(".jp-CodeCell .jp-InputPrompt").all_inner_texts()
-            if prompts and not any("*" in text for text in prompts) and any(char.isdigit() for char in "".join(prompts)):
+            if (
+                prompts
+                and not any("*" in text for text in prompts)
+                and any(char.isdigit() for char in "".join(prompts))
+            ):
                 break
         else:
             raise TimeoutError(f"The notebook was not done after {timeout} s.")

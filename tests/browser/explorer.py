@@ -1,0 +1,84 @@
+"""What a test does with an explorer in the browser: find its curves, move its controls by keyboard, scan it."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any
+
+# Everything that plotly draws for data: lines, fills, bars, dots, and heat maps as pictures.
+_DRAWN = """panel => [...panel.querySelectorAll(
+  '.js-plotly-plot .scatterlayer path, .js-plotly-plot .barlayer path, .js-plotly-plot .shapelayer path, ' +
+  '.js-plotly-plot .contourlayer path')].map(path => path.getAttribute('d') + (path.getAttribute('transform') || ''))
+  .concat([...panel.querySelectorAll('.js-plotly-plot .heatmaplayer image, .js-plotly-plot .hm image')]
+  .map(image => image.getAttribute('href') || image.getAttribute('xlink:href')))"""
+
+_WATCH = (
+    "() => { window.scivizSeconds = null; const drawn = "
+    + _DRAWN
+    + """;
+  const handle = document.activeElement, panel = handle.closest('.sciviz-panel');
+  const look = () => JSON.stringify(drawn(panel));
+  const before = look();
+  handle.addEventListener('keydown', () => {
+    const began = performance.now();
+    const check = () => {
+      if (look() !== before) window.scivizSeconds = (performance.now() - began) / 1000;
+      else if (performance.now() - began < 30000) requestAnimationFrame(check);
+    };
+    requestAnimationFrame(check);
+  }, { once: true, capture: true });
+}"""
+)
+
+
+def drawn(panel: Any) -> list[str]:
+    """Return the shape of everything that is drawn in a panel."""
+    found: list[str] = panel.evaluate(_DRAWN)
+    return found
+
+
+def empty_paths(panel: Any) -> list[str]:
+    """Return shapes with a coordinate that is no number."""
+    return [shape[:80] for shape in drawn(panel) if shape and re.search(r"NaN|Infinity|undefined", shape)]
+
+
+def handles(panel: Any) -> Any:
+    """Return the handles of the sliders that can be reached."""
+    return panel.locator(".sciviz-controls [role=slider]")
+
+
+def press(panel: Any, handle: Any, key: str, timeout: float = 20) -> float | None:
+    """Press a key on a handle and wait for another drawing; return the seconds it took, None if none came."""
+    before = drawn(panel)
+    handle.focus()
+    page = panel.page
+    # The time is taken in the page, from the key to the frame in which a shape differs.
+    page.evaluate(_WATCH)
+    page.keyboard.press(key)
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        if drawn(panel) != before:
+            page.wait_for_timeout(50)
+            seconds: float | None = page.evaluate("window.scivizSeconds")
+            return seconds
+        page.wait_for_timeout(50)
+    return None
+
+
+def violations(page: Any, context: str) -> list[dict[str, Any]]:
+    """Scan part of a page with axe-core; return the serious and critical violations, one a place."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    result = Axe().run(page, context=context, options={"resultTypes": ["violations"]})
+    return [
+        {
+            "rule": violation["id"],
+            "impact": violation["impact"],
+            "target": str(node["target"][-1]),
+            "html": node["html"],
+        }
+        for violation in result.response["violations"]
+        if violation["impact"] in ("serious", "critical")
+        for node in violation["nodes"]
+    ]

@@ -105,7 +105,7 @@ class InTheBrowser:
         for index in range((plots := page.locator(".js-plotly-plot")).count()):
             plots.nth(index).scroll_into_view_if_needed()
             plots.nth(index).locator(".main-svg").first.wait_for(timeout=20_000)
-        outside = page.locator(".jp-OutputArea-output .js-plotly-plot:not(.sciviz-panel *)").count()
+        outside = page.locator(".js-plotly-plot:not(.sciviz-panel *)").count()
         assert page.locator(".sciviz-description").count() == outside
 
     def test_sliders_move_the_curves(self, panels: list[Any]) -> None:

@@ -109,7 +109,9 @@ def _draw_kernel(data: dict[str, xr.Dataset]) -> theme.Figure:
     theme.add_measurement(fig, band.x, band.mean_output, low=band.low, high=band.high, shade=theme.MUTED, column=3)
     fig.data[-1].update(line={"color": theme.INK, "dash": "dash", "width": 2}, name="infinite width, mean")
     theme.add_bundle(fig, band.x, band.sample, "outputs of five networks", active=True, column=3)
-    theme.add_data(fig, band.data_x, band.data_y if seen else np.full(band.sizes["datum"], np.nan), column=3)
+    # Data that the networks have not seen yet are there, but faint.
+    theme.add_data(fig, band.data_x, band.data_y, "data" if seen else "data, not seen yet", column=3)
+    fig.data[-1].marker.opacity = 1.0 if seen else 0.2
     fig.update_layout(margin={"l": 60, "r": 24})
     return fig
 

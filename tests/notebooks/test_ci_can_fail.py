@@ -57,18 +57,17 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("repository")
     for name in ("pyproject.toml", "conftest.py"):
         shutil.copy(ROOT / name, folder)
-    changed = toys.good()
-    toys.cell(changed, "check").outputs[0].text = "the two ways differ\n"
-    bare = toys.small("1 / 0")
-    bare.cells.remove(toys.cell(bare, "setup"))
-    notebooks = {
-        "good": toys.good(),
-        "raises": bare,
-        "changed": changed,
-        "claim_fails": toys.small(CLAIM.format(holds=False, more="")),
-        "claim_holds": toys.small(CLAIM.format(holds=True, more=', expected="fails", why="w"')),
-        "explorer": toys.small(EXPLORER + "\npanel = Panel(width, draw, title='Toy')", "panel.set(width=8)"),
-    }
+    broken = toys.small(
+        "1 / 0",
+        CLAIM.format(holds=False, more=""),
+        CLAIM.format(holds=True, more=', expected="fails", why="w"'),
+        EXPLORER + "\npanel = Panel(width, draw, title='Toy')",
+        "panel.set(width=8)",
+    )
+    changed = toys.cell(toys.good(), "check")
+    changed.outputs[0].text = "the two ways differ\n"
+    broken.cells.append(changed)
+    notebooks = {"good": toys.good(), "broken": broken}
     (folder / "tutorials").mkdir()
     for name, notebook in notebooks.items():
         toys.write(notebook, folder / "tutorials" / f"{name}.ipynb")
@@ -114,17 +113,26 @@ def test_good_notebook_stays_green(ran: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "words"),
+    ("cell", "words"),
     [
-        ("raises", "ZeroDivisionError: division by zero"),
-        ("changed", "the two ways differ"),
-        ("claim_fails", "toy-line/slope fails, but is expected to hold"),
-        ("claim_holds", "toy-line/slope holds, but is expected to fail"),
-        ("explorer", "ZeroDivisionError: eight is too wide"),
-        ("test_driver", "ZeroDivisionError: eight is too wide"),
+        (2, "ZeroDivisionError: division by zero"),
+        (3, "toy-line/slope fails, but is expected to hold"),
+        (4, "toy-line/slope holds, but is expected to fail"),
+        (6, "ZeroDivisionError: eight is too wide"),
+        (7, "the two ways differ"),
     ],
+    ids=["a cell that raises", "a claim fails", "a claim holds", "an explorer raises", "an output changed"],
 )
-def test_broken_turns_red(ran: Run, name: str, words: str) -> None:
-    failures = [message for state, message in ran.results[name] if state == "failure"]
-    assert len(failures) == 1, ran.said
-    assert words in failures[0]
+def test_broken_cell_turns_red(ran: Run, cell: int, words: str) -> None:
+    state, message = ran.results["broken"][cell]
+    assert state == "failure", ran.said
+    assert words in message
+
+
+def test_cells_between_stay_green(ran: Run) -> None:
+    assert [state for state, _ in ran.results["broken"]].count("failure") == 5
+
+
+def test_explorer_that_raises_is_found_by_the_driver(ran: Run) -> None:
+    ((state, message),) = ran.results["test_driver"]
+    assert state == "failure" and "ZeroDivisionError: eight is too wide" in message

@@ -252,9 +252,13 @@ class ClassicalMemory(BinaryMemory):
         return -(self.field(state) * state).sum(-1) / 2
 
     def _sweep(self, state: Tensor, sites: list[int]) -> None:
+        # Most spins of most sweeps stay: the fields are kept, and changed only where a spin has flipped.
+        field = self.field(state)
         for i in sites:
-            field = (state @ self.couplings[..., i, None]).squeeze(-1)
-            state[..., i] = _sign(field, state[..., i])
+            change = _sign(field[..., i], state[..., i]) - state[..., i]
+            if bool(change.any()):
+                field += change[..., None] * self.couplings[..., i, None, :]
+                state[..., i] += change
 
 
 class MultitaskingMemory(ClassicalMemory):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,12 +28,8 @@ def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """A real Chromium; without one a test skips, or fails where SCIVIZ_REQUIRE_BROWSER=1."""
-    from tests.browser.jupyter import CHROMIUM, chromium
+    from tests.browser.jupyter import chromium, need_chromium
 
-    if CHROMIUM is None:
-        reason = "needs Chromium, and none of chromium, chromium-browser and google-chrome is on the PATH"
-        if os.environ.get("SCIVIZ_REQUIRE_BROWSER") == "1":
-            pytest.fail(f"{reason} (SCIVIZ_REQUIRE_BROWSER=1)")
-        pytest.skip(reason)
+    need_chromium()
     with chromium() as started:
         yield started

@@ -148,6 +148,17 @@ class Notebook:
         self.context.close()
 
 
+def need_chromium() -> None:
+    """Skip the test where there is no Chromium; fail it where SCIVIZ_REQUIRE_BROWSER=1."""
+    import pytest
+
+    if CHROMIUM is None:
+        reason = "needs Chromium, and none of chromium, chromium-browser and google-chrome is on the PATH"
+        if os.environ.get("SCIVIZ_REQUIRE_BROWSER") == "1":
+            pytest.fail(f"{reason} (SCIVIZ_REQUIRE_BROWSER=1)")
+        pytest.skip(reason)
+
+
 @contextlib.contextmanager
 def chromium() -> Iterator[Any]:
     """Start Chromium; yield playwright's browser."""

@@ -20,7 +20,7 @@ from sciviz.reports.runner import Executed, execute
 from tests.notebooks import lint, toys
 
 # How much slower than the machine that the budgets were taken on; a shared CI machine runs two workers on two cores.
-SLOWNESS = float(os.environ.get("SCIVIZ_SLOWNESS", "2"))
+SLOWNESS = float(os.environ.get("SCIVIZ_SLOWNESS", "1.5"))
 OTHER_SEED = 1
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from sciviz import __version__
 
@@ -14,14 +15,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     given = list(sys.argv[1:] if arguments is None else arguments)
     # `sciviz report TUTORIAL --help` tells that tutorial's parameters, which argparse cannot know.
-    if len(given) >= 3 and given[0] == "report" and given[-1] in ("-h", "--help") and not given[1].startswith("-"):
+    helped = len(given) >= 3 and given[-1] in ("-h", "--help") and not given[1].startswith("-")
+    if helped and given[0] in ("report", "sweep") and given[:2] != ["report", "diff"]:
         given = ["report", given[1], "--parameters"]
+    if given[:2] == ["report", "diff"]:
+        given[:2] = ["report diff"]
     options = parser.parse_args(given)
     try:
         code: int = options.run(options)
     except (ValueError, RuntimeError) as error:
         print(f"sciviz: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"sciviz: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("sciviz: stopped.", file=sys.stderr)
         return 130
@@ -30,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="sciviz", description="Run the tutorials of sciviz as reports, and verify what they claim."
+        prog="sciviz",
+        description="Open the tutorials of sciviz, run them as reports and sweeps, verify what they claim.",
     )
     parser.add_argument("--version", action="version", version=f"sciviz {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -42,12 +50,62 @@ def _parser() -> argparse.ArgumentParser:
     )
     report.add_argument("tutorial", nargs="?", help="number, wing, stem or path (1, ntk, 01_ntk, my.ipynb)")
     report.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    report.add_argument("--params", metavar="FILE.yaml", help="a file of parameters; -p goes before it")
     report.add_argument("--profile", choices=("quick", "full"), help="the same as -p profile …")
     report.add_argument("--device", choices=("auto", "cpu", "cuda"), help="the same as -p device …")
     report.add_argument("-o", "--out", metavar="DIR", help="where to (default: report-TUTORIAL)")
     report.add_argument("--list", action="store_true", help="list the tutorials with their time and memory")
     report.add_argument("--parameters", action="store_true", help="list the notebook's parameters")
     report.set_defaults(run=_report)
+
+    compare = commands.add_parser(
+        "report diff",
+        help="tell what changed between two reports",
+        description="Tell what changed between two reports. Exit code 0 if nothing did, 1 if something did.",
+    )
+    compare.add_argument("one", metavar="A")
+    compare.add_argument("other", metavar="B")
+    compare.set_defaults(run=_diff)
+
+    sweep = commands.add_parser(
+        "sweep",
+        help="run a tutorial at every point of a grid of parameters",
+        description="Run a notebook at every point of a grid; collect claims and data in one store, and show them on "
+        "a page. The same command goes on where a sweep was stopped.",
+    )
+    sweep.add_argument("tutorial", help="number, wing, stem or path (1, ntk, 01_ntk, my.ipynb)")
+    sweep.add_argument(
+        "--grid",
+        action="append",
+        default=[],
+        metavar="NAME=VALUES",
+        help='an axis: width=64,256,1024, or seed=0:8 for 0 to 7, or name=["a,b", "c"]',
+    )
+    sweep.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    sweep.add_argument("--params", metavar="FILE.yaml", help="a file of parameters; -p goes before it")
+    sweep.add_argument("--profile", choices=("quick", "full"), help="the same as -p profile …")
+    sweep.add_argument("--device", choices=("auto", "cpu", "cuda"), help="the same as -p device …")
+    sweep.add_argument("-o", "--out", metavar="DIR", help="where to (default: sweep-TUTORIAL)")
+    sweep.add_argument("--workers", type=int, metavar="N", help="processes on this machine (default: its cores)")
+    sweep.add_argument("--scheduler", metavar="ADDRESS", help="a Dask scheduler whose workers do the work instead")
+    sweep.add_argument("--retry", action="store_true", help="run just the points that failed")
+    sweep.add_argument("--time-limit", type=float, default=3600.0, metavar="SECONDS", help="of a point (default: 3600)")
+    sweep.add_argument("--memory-limit", type=float, metavar="MB", help="of a point (default: its worker's share)")
+    sweep.add_argument(
+        "--measure", action="append", default=[], metavar="DATASET.VARIABLE", help="what the page shows besides claims"
+    )
+    sweep.add_argument("--cold", action="store_true", help="start each kernel anew instead of forking a warm one")
+    sweep.set_defaults(run=_sweep)
+
+    opening = commands.add_parser(
+        "open",
+        help="copy the tutorials to a folder of yours and start JupyterLab there",
+        description="Copy the tutorials to a folder, leave alone what you have changed in it, and start JupyterLab.",
+    )
+    opening.add_argument("folder", nargs="?", default="sciviz-tutorials", metavar="DIR", help="default: %(default)s")
+    opening.add_argument("--copy-only", action="store_true", help="do not start JupyterLab")
+    opening.add_argument("--no-browser", action="store_true", help="start JupyterLab without opening a browser")
+    opening.set_defaults(run=_open)
 
     verify = commands.add_parser(
         "verify",
@@ -76,14 +134,7 @@ def _report(options: argparse.Namespace) -> int:
     if options.parameters:
         print(parameters_help(read_parameters(find_tutorial(options.tutorial).path)))
         return 0
-    parameters: dict[str, str] = {}
-    for name, value in [
-        *options.parameter,
-        *((name, value) for name in ("profile", "device") if (value := getattr(options, name))),
-    ]:
-        if name in parameters:
-            raise ValueError(f"parameter {name} is given twice.")
-        parameters[name] = value
+    parameters = _parameters(options)
     chosen = find_tutorial(options.tutorial)
     done = report(options.tutorial, parameters, out=options.out or f"report-{chosen.stem}")
     surprising = [claim for claim in done.claims if claim.surprising]
@@ -94,6 +145,82 @@ def _report(options: argparse.Namespace) -> int:
         print(f"sciviz: stopped in “{done.failure.section}”: {done.failure.error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _parameters(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what -p, --params, --profile and --device give; a name on the command line goes before the file's."""
+    given: dict[str, Any] = {}
+    named = ((name, value) for name in ("profile", "device") if (value := getattr(options, name)))
+    for name, value in [*options.parameter, *named]:
+        if name in given:
+            raise ValueError(f"parameter {name} is given twice.")
+        given[name] = value
+    if options.params is None:
+        return given
+    from sciviz.reports.parameters import parameters_file
+
+    return parameters_file(options.params) | given
+
+
+def _diff(options: argparse.Namespace) -> int:
+    from sciviz.reports.diff import diff
+
+    lines = diff(options.one, options.other)
+    print("\n".join(lines) if lines else "Nothing differs but times.")
+    return int(bool(lines))
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    from sciviz.lab.places import find_tutorial
+    from sciviz.reports.grid import parse_grid
+    from sciviz.reports.parameters import read_parameters
+
+    chosen = find_tutorial(options.tutorial)
+    out = options.out or f"sweep-{chosen.stem}"
+    grid = parse_grid(read_parameters(chosen.path), options.grid)
+    parameters = _parameters(options)
+    from sciviz.reports.sweeps import SweepStopped, sweep
+
+    try:
+        done = sweep(
+            options.tutorial,
+            grid,
+            parameters,
+            out=out,
+            workers=options.workers,
+            scheduler=options.scheduler,
+            retry=options.retry,
+            time_limit=options.time_limit,
+            memory_limit=options.memory_limit,
+            measures=options.measure,
+            warm=not options.cold,
+        )
+    except SweepStopped as error:
+        print(f"sciviz: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"sciviz: stopped. What is done is kept in {out}; run the same command again to go on.", file=sys.stderr)
+        return 130
+    print(f"{done.folder / 'sweep.html'}: {done.total} points, {done.ran} of them run now, {done.seconds:.0f} s")
+    for line in done.failed:
+        print(f"  failed: {line}")
+    if done.failed:
+        print("Run the same command with --retry to run just these again.")
+    if done.missing:
+        print(f"{done.missing} points are still missing; run the same command without --retry to run them.")
+    return int(bool(done.failed))
+
+
+def _open(options: argparse.Namespace) -> int:
+    from sciviz.reports.opening import copy_tutorials, start_lab
+
+    copied = copy_tutorials(options.folder)
+    print(f"{copied.folder}: {len(copied.new)} tutorials copied, {len(copied.renewed)} brought up to date")
+    for name in copied.changed:
+        print(f"  {name} is yours: left as it is")
+    if options.copy_only:
+        return 0
+    return start_lab(copied.folder, ["--no-browser"] if options.no_browser else [])
 
 
 def _count(claims: Sequence[object]) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import html
 import inspect
+import os
 import time
 import traceback
 import typing
@@ -24,6 +25,7 @@ import traitlets
 
 from sciviz.lab import theme
 from sciviz.lab.claims import is_strict
+from sciviz.lab.frames import with_slider
 
 __all__ = ["Annotated", "Choices", "Literal", "Panel", "Range", "sweep"]
 
@@ -215,6 +217,7 @@ class Panel(widgets.VBox):  # type: ignore[misc]
         self._held = False
         self._timer: asyncio.TimerHandle | None = None
         self.controls: dict[str, Any] = {}
+        self._played: set[str] = set()
         boxes = []
         given = dict(controls or {})
         kinds = typing.get_type_hints(compute, include_extras=True)
@@ -226,6 +229,8 @@ class Panel(widgets.VBox):  # type: ignore[misc]
             control, box = _control(name, kinds.get(name), parameter.default, (ranges or {}).get(name))
             self.controls[name] = control
             boxes.append(box)
+            if box is not control:
+                self._played.add(name)
         for control in self.controls.values():
             control.observe(self._changed, names="value")
         self._status = widgets.HTML()
@@ -286,6 +291,45 @@ class Panel(widgets.VBox):  # type: ignore[misc]
         if self._dirty:
             self._dirty = False
             self._redraw()
+
+    def frames(self, name: str | None = None) -> theme.Figure:
+        """Return a figure with a slider over one control, drawn beforehand, that needs no kernel to be moved.
+
+        A report shows it in place of the panel where the panel's cell is tagged `frames`.
+
+        Parameters
+        ----------
+        name
+            The control; the one with an animate button, or else the first slider, if None. The others stay as they are.
+
+        Raises
+        ------
+        ValueError
+            If there is no such control, or it has no positions to move through.
+        """
+        movable = {known: found for known, control in self.controls.items() if (found := _positions(control))}
+        order = sorted(movable, key=lambda known: known not in self._played)
+        chosen = name if name is not None else next(iter(order), None)
+        if chosen not in movable:
+            raise ValueError(
+                f"name must be a slider of this panel ({', '.join(movable) or 'it has none'}), got {name!r}."
+            )
+        others = self.values
+
+        def draw(value: Any) -> Any:
+            return self._draw(self._compute(**{**others, chosen: value}))
+
+        label = str(self.controls[chosen].description or chosen)
+        return with_slider(draw, movable[chosen], label=label, start=others[chosen])
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display, publish_display_data
+
+        # A report has no kernel behind it, and shows what moves without one.
+        if os.environ.get("SCIVIZ_FRAMES") == "1":
+            display(self.frames())
+        else:
+            publish_display_data(self._repr_mimebundle_())
 
     def _first(self) -> tuple[Any, Any]:
         # Errors on first sight are the author's, not the reader's: they are raised.
@@ -385,6 +429,17 @@ class Panel(widgets.VBox):  # type: ignore[misc]
         self._names.alt = alt
 
 
+def _positions(control: Any) -> list[tuple[str, Any]]:
+    """Return text and value of each position of a slider; none of any other kind of control."""
+    if isinstance(control, widgets.SelectionSlider):
+        return [(str(text), value) for text, value in control.options]
+    if isinstance(control, (widgets.IntSlider, widgets.FloatSlider)):
+        kind, count = type(control.value), round((control.max - control.min) / control.step)
+        values = [kind(control.min + i * control.step) for i in range(count + 1)]
+        return [(f"{value:,}" if kind is int else f"{value:.3g}", value) for value in values]
+    return []
+
+
 def _properties(figure: Any) -> dict[str, Any]:
     # Asked as a whole, a figure encodes its arrays in base64, and they could not be compared or set.
     return {"data": [trace.to_plotly_json() for trace in figure.data], "layout": figure.layout.to_plotly_json()}
@@ -416,7 +471,7 @@ def _control(name: str, annotation: Any, default: Any, extent: Range | None) -> 
         kind, *extras = get_args(annotation)
         extra = extra or next((part for part in extras if isinstance(part, (Range, Choices))), None)
     label = getattr(extra, "label", "") or name.replace("_", " ").capitalize()
-    layout = widgets.Layout(width="auto", min_width="280px")
+    layout = widgets.Layout(width="auto", min_width="300px")
     style = {"description_width": "initial"}
     if get_origin(kind) is Literal:
         names: Mapping[Any, str] = (extra.names if isinstance(extra, Choices) else None) or {}

@@ -9,6 +9,7 @@ import json
 import mimetypes
 import re
 from collections.abc import Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _PLOTLY = "application/vnd.plotly.v1+json"
 _TEMPLATE = Path(__file__).with_name("page.html.jinja")
+_LARGEST = 8_000_000
 
 
 class _Renderer(IPythonRenderer):
@@ -103,18 +105,37 @@ def _highlighter() -> Any:
     return Highlight2HTML(pygments_lexer="ipython3")
 
 
-def _figure_html(bundle: Mapping[str, Any], number: int) -> str:
-    figure = {"data": bundle["data"], "layout": dict(bundle["layout"])}
+def figure_html(bundle: Mapping[str, Any], number: int) -> str:
+    """Return a figure as the page draws it: a place, and its data; with a slider below it where it has frames."""
+    figure = {"data": bundle["data"], "layout": dict(bundle["layout"]), "frames": bundle.get("frames") or []}
     alt = str((figure["layout"].get("meta") or {}).get("alt", "A figure without a description."))
     # A width fixed in the notebook would be cut off on a narrow screen.
     figure["layout"].pop("width", None)
     figure["layout"]["autosize"] = True
+    # Plotly's own slider cannot be moved with the keyboard; the page puts the browser's in its place.
+    sliders = figure["layout"].pop("sliders", None)
+    figure["layout"].pop("updatemenus", None)
+    slider = ""
+    if figure["frames"]:
+        about = (sliders or [{}])[0]
+        labels = [step.get("label", "") for step in about.get("steps") or []]
+        name = (about.get("currentvalue") or {}).get("prefix", "").strip(" :=") or "Position"
+        active = int(about.get("active") or 0)
+        # Each frame carries its own label, so that frames can be left out where there are too many.
+        figure["frames"] = [
+            {**frame, "label": label or frame.get("name", ""), "start": i == active}
+            for i, (frame, label) in enumerate(zip_longest(figure["frames"], labels[: len(figure["frames"])]))
+        ]
+        slider = (
+            f"<div class='frames' data-for='figure-{number}'><button type='button'>Play</button>"
+            f"<label>{html.escape(name)} <input type='range' min='0' step='1'></label><output></output></div>"
+        )
     # "</" would end the script element early.
     data = json.dumps(figure, ensure_ascii=False).replace("</", "<\\/")
     height = int(figure["layout"].get("height", theme.HEIGHT))
     return (
         f'<div class="figure" id="figure-{number}" role="img" aria-label="{html.escape(alt, quote=True)}" '
-        f'style="min-height:{height}px"></div>'
+        f'style="min-height:{height}px"></div>{slider}'
         f'<script type="application/json" class="figure-data" data-for="figure-{number}">{data}</script>'
     )
 
@@ -150,7 +171,7 @@ class _Cells:
         data = output.get("data", {})
         if _PLOTLY in data:
             self.figures += 1
-            return _figure_html(data[_PLOTLY], self.figures)
+            return figure_html(data[_PLOTLY], self.figures)
         if "application/vnd.jupyter.widget-view+json" in data:
             return ""
         if "text/html" in data:
@@ -219,5 +240,29 @@ def write_page(done: Executed, run: Mapping[str, Any], path: Path, *, title: str
         plotly=get_plotlyjs() if cells.figures else "",
         ink=theme.INK,
         card=theme.CARD,
+        active=theme.ACTIVE,
     )
-    path.write_text(page, encoding="utf-8")
+    path.write_text(_small_enough(page), encoding="utf-8")
+
+
+def _small_enough(page: str) -> str:
+    """Leave out every other frame of the figure with the most of them, until the page is no larger than promised."""
+    found = re.compile(
+        r'(<script type="application/json" class="figure-data" data-for="[^"]*">)(.*?)(</script>)', re.DOTALL
+    )
+    while len(page.encode()) > _LARGEST:
+        heavy = max(
+            (match for match in found.finditer(page) if '"frames": [{' in match[2]),
+            key=lambda m: len(m[2]),
+            default=None,
+        )
+        figure = json.loads(heavy[2].replace("<\\/", "</")) if heavy else {"frames": []}
+        frames = figure["frames"]
+        if heavy is None or len(frames) < 3:
+            break
+        figure["frames"] = [f for i, f in enumerate(frames) if i % 2 == 0 or f.get("start") or i == len(frames) - 1]
+        if len(figure["frames"]) == len(frames):
+            break
+        data = json.dumps(figure, ensure_ascii=False).replace("</", "<\\/")
+        page = f"{page[: heavy.start(2)]}{data}{page[heavy.end(2) :]}"
+    return page

@@ -182,6 +182,28 @@ def check_parameters(known: list[Parameter], given: Mapping[str, Any]) -> dict[s
     return {name: by_name[name].read(value) for name, value in given.items()}
 
 
+def parameters_file(path: Path | str) -> dict[str, Any]:
+    """Read parameters from a YAML file of names and values.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be read, or is no such file.
+    """
+    import yaml
+
+    try:
+        found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        said = " ".join(str(error).split())[:200].rstrip(".")
+        raise ValueError(f"{str(path)!r} is not a file of parameters that can be read: {said}.") from None
+    if found is None:
+        return {}
+    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
+        raise ValueError(f"{str(path)!r} must hold one 'name: value' a line, and nothing else.")
+    return found
+
+
 def parameters_help(known: list[Parameter]) -> str:
     """Return the parameters as a table for the terminal: name, type, default, what it takes and means."""
     rows = [(p.name, p.type, repr(p.default), f"{p.meaning}{'; ' if p.meaning else ''}{p.accepted}") for p in known]

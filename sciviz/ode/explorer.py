@@ -190,10 +190,17 @@ def _draw_walk(walk: _Walk) -> theme.Figure:
         )  # fmt: skip
     start_x, start_y = (ds.step_state.isel(attempt=0, variable=k).values for k in (0, 1))
     add_marks(fig, start_x, start_y, "starting points", theme.ACTIVE, "circle", size=15)
-    fig.layout.xaxis.range, fig.layout.yaxis.range = ranges
-    fig.layout.yaxis2.update(type="log", dtick=1, minor={"dtick": "D1", "ticks": "outside", "ticklen": 2})
-    fig.layout.xaxis2.range = [-0.03 * float(ds.time[-1]), 1.03 * float(ds.time[-1])]
-    fig.update_layout(margin={"r": 24}, dragmode=False)
+    end = float(ds.time[-1])
+    fig.update_layout(
+        {
+            "xaxis": {"range": ranges[0]},
+            "yaxis": {"range": ranges[1]},
+            "xaxis2": {"range": [-0.03 * end, 1.03 * end]},
+            "yaxis2": {"type": "log", "dtick": 1, "minor": {"dtick": "D1", "ticks": "outside", "ticklen": 2}},
+            "margin": {"r": 24},
+            "dragmode": False,
+        }
+    )
     return fig
 
 
@@ -271,10 +278,18 @@ def _draw_depth(now: _Depth) -> theme.Figure:
         tails_x, tails_y = came[:, :, 0].T, came[:, :, up].T
         add_paths(fig, tails_x, tails_y, "the way they came", "#b9bcc4", width=1.0, column=column)
         add_classes(fig, here[:, 0], here[:, up], label, column=column)
-        end = "" if column == 1 else "2"
-        fig.layout[f"xaxis{end}"].range = _fixed(ds.position.values[..., 0])
-        fig.layout[f"yaxis{end}"].range = _fixed(ds.position.values[..., up])
-    fig.update_layout(margin={"r": 24})
+    place = ds.position.values
+    across = _fixed(place[..., 0])
+    up = [_fixed(place[..., k]) for k in (1, 2)]
+    fig.update_layout(
+        {
+            "xaxis": {"range": across},
+            "xaxis2": {"range": across},
+            "yaxis": {"range": up[0]},
+            "yaxis2": {"range": up[1]},
+            "margin": {"r": 24},
+        }
+    )
     return fig
 
 
@@ -407,19 +422,15 @@ def _draw_phase(now: _Phase) -> theme.Figure:
         add_paths(fig, x[row : row + 1], y[row : row + 1], name, tone, width=2.2)
         add_paths(fig, path.time.values[None], x[row : row + 1], f"{name}, along time", tone, width=1.8, column=2)
     add_marks(fig, state[:, 0, 0], state[:, 0, 1], "starting points", theme.INK, "circle", size=9)
-    add_marks(fig, x[:, -1:].ravel(), y[:, -1:].ravel(), "now", theme.INK, "diamond", size=9)
-    _only_whole(fig)
-    fig.layout.xaxis.range, fig.layout.yaxis.range = ranges
-    fig.layout.xaxis2.range = [0.0, float(ds.time[-1])]
-    fig.layout.yaxis2.range = ranges[0]
-    fig.update_layout(margin={"r": 24})
+    last = np.where(np.isnan(x[:, -1:] + y[:, -1:]), np.nan, 1.0)
+    add_marks(fig, (last * x[:, -1:]).ravel(), (last * y[:, -1:]).ravel(), "now", theme.INK, "diamond", size=9)
+    fig.update_layout(
+        {
+            "xaxis": {"range": ranges[0]},
+            "yaxis": {"range": ranges[1]},
+            "xaxis2": {"range": [0.0, float(ds.time[-1])]},
+            "yaxis2": {"range": ranges[0]},
+            "margin": {"r": 24},
+        }
+    )
     return fig
-
-
-def _only_whole(fig: theme.Figure) -> None:
-    """Make a point of which one coordinate is missing a gap."""
-    for trace in fig.data:
-        x, y = np.array(trace.x, dtype=float), np.array(trace.y, dtype=float)
-        lost = np.isnan(x) | np.isnan(y)
-        x[lost], y[lost] = np.nan, np.nan
-        trace.x, trace.y = x, y

@@ -77,9 +77,24 @@ def add_marks(
     fig: Figure, x: Any, y: Any, name: str, tone: str, symbol: str, *, size: float = 8, column: int = 1
 ) -> Figure:
     """Add marks whose shape carries the meaning."""
-    theme.add_data(fig, x, y, name, tone=tone, size=int(size), column=column)
-    rim = {"color": tone if symbol in ("x-thin", "cross-thin") else theme.CARD, "width": 2 if "thin" in symbol else 1}
-    fig.data[-1].marker.update(symbol=symbol, size=size, line=rim)
+    thin = symbol.endswith("-thin")
+    end = "" if column == 1 else str(column)
+    fig.add_trace(
+        go.Scatter(
+            x=np.asarray(x),
+            y=np.asarray(y),
+            mode="markers",
+            marker={
+                "color": tone,
+                "size": size,
+                "symbol": symbol,
+                "line": {"color": tone if thin else theme.CARD, "width": 2 if thin else 1},
+            },
+            name=name,
+            xaxis=f"x{end}",
+            yaxis=f"y{end}",
+        )
+    )
     return fig
 
 

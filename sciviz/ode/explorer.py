@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
@@ -29,6 +31,33 @@ _SYSTEM_NAMES = {
 _METHOD_NAMES = {
     name: f"{name} ({'adaptive' if table.error is not None else 'fixed steps'})" for name, table in METHODS.items()
 }
+
+
+@cache
+def _frame(panels: tuple[tuple[str, str, str], ...], widths: tuple[float, ...], gap: float) -> dict[str, Any]:
+    """Return the layout of panels side by side: most of plotly's time goes into it, and it stays while the rest moves."""
+    frame = theme.figure(title="Frame", alt="An empty frame.", height=430)
+    layout: dict[str, Any] = theme.columns(frame, *panels, widths=widths, gap=gap).layout.to_plotly_json()
+    return layout
+
+
+def _figure(
+    title: str,
+    alt: str,
+    *panels: tuple[str, str, str],
+    axes: Mapping[str, Mapping[str, Any]],
+    widths: tuple[float, ...] = (),
+    gap: float = 0.11,
+) -> theme.Figure:
+    """Make a figure of panels side by side, with changes to its axes."""
+    layout = copy.deepcopy(_frame(panels, widths, gap))
+    layout["title"]["text"] = title
+    layout["meta"] = {"alt": alt}
+    layout["margin"]["r"] = 24
+    layout["dragmode"] = False
+    for name, changes in axes.items():
+        layout[name].update(changes)
+    return theme.Figure(layout=layout)
 
 
 class _Walk(NamedTuple):
@@ -145,22 +174,24 @@ def _describe_walk(walk: _Walk) -> str:
 def _draw_walk(walk: _Walk) -> theme.Figure:
     ds, field = walk.steps, walk.portrait
     taken, refused = int(ds.taken.sum()), int(ds.rejected.sum())
-    fig = theme.figure(
-        title=f"{taken} steps taken, {refused} refused, {int(ds.evaluations.sum())} evaluations",
-        alt=f"Left: the vector field of {ds.attrs['title']} with {ds.sizes['trajectory']} trajectories by "
+    ranges = [(float(axis[0]), float(axis[-1])) for axis in (field.arrow_x.values, field.arrow_y.values)]
+    end = float(ds.time[-1])
+    fig = _figure(
+        f"{taken} steps taken, {refused} refused, {int(ds.evaluations.sum())} evaluations",
+        f"Left: the vector field of {ds.attrs['title']} with {ds.sizes['trajectory']} trajectories by "
         f"{ds.attrs['method']}, a dot at each of {taken} steps and a cross at each of {refused} refused ones, beside the dashed "
         f"reference. Right: the size of each step against time. Largest error at the end {_number(float(ds.error.max()))}.",
-        height=430,
-    )
-    time_title = theme.axis_title(ds.time)
-    theme.columns(
-        fig,
         ("Vector field and trajectories", theme.axis_title(field.arrow_x), theme.axis_title(field.arrow_y)),
-        ("Size of each step", time_title, "Step size"),
+        ("Size of each step", theme.axis_title(ds.time), "Step size"),
         widths=(1.5, 1.0),
         gap=0.1,
+        axes={
+            "xaxis": {"range": ranges[0]},
+            "yaxis": {"range": ranges[1]},
+            "xaxis2": {"range": [-0.03 * end, 1.03 * end]},
+            "yaxis2": {"type": "log", "dtick": 1, "minor": {"dtick": "D1", "ticks": "outside", "ticklen": 2}},
+        },
     )
-    ranges = [(float(axis[0]), float(axis[-1])) for axis in (field.arrow_x.values, field.arrow_y.values)]
     x, y = (_inside(ds.state.isel(variable=k).transpose("trajectory", "time"), *ranges[k]) for k in (0, 1))
     exact_x, exact_y = (
         _inside(ds.reference.isel(variable=k).transpose("trajectory", "time"), *ranges[k]) for k in (0, 1)
@@ -190,17 +221,6 @@ def _draw_walk(walk: _Walk) -> theme.Figure:
         )  # fmt: skip
     start_x, start_y = (ds.step_state.isel(attempt=0, variable=k).values for k in (0, 1))
     add_marks(fig, start_x, start_y, "starting points", theme.ACTIVE, "circle", size=15)
-    end = float(ds.time[-1])
-    fig.update_layout(
-        {
-            "xaxis": {"range": ranges[0]},
-            "yaxis": {"range": ranges[1]},
-            "xaxis2": {"range": [-0.03 * end, 1.03 * end]},
-            "yaxis2": {"type": "log", "dtick": 1, "minor": {"dtick": "D1", "ticks": "outside", "ticklen": 2}},
-            "margin": {"r": 24},
-            "dragmode": False,
-        }
-    )
     return fig
 
 
@@ -265,31 +285,28 @@ def _draw_depth(now: _Depth) -> theme.Figure:
     here, label = ds.position.isel(time=now.moment).values, ds.label.values
     time = float(ds.time[now.moment])
     right = float(((ds.score.isel(time=now.moment).values > 0) == (label == 1)).mean())
-    fig = theme.figure(
-        title=f"Time {time:.2f}: {'in three dimensions' if now.model == 'augmented' else 'in the plane'}",
-        alt=f"Two views of the points of two classes at time {time:.2f} of the {now.model} model, with the way they came: from "
-        f"above (x1, x2), and from the side (x1, x3). Stopped here, {100 * right:.0f} percent lie on their side of the cut.",
-        height=430,
-    )
+    place = ds.position.values
+    across = _fixed(place[..., 0])
     side = "x3 (added)" if now.model == "augmented" else "x3 (not there)"
-    theme.columns(fig, ("From above", "x1", "x2"), ("From the side", "x1", side), gap=0.12)
+    fig = _figure(
+        f"Time {time:.2f}: {'in three dimensions' if now.model == 'augmented' else 'in the plane'}",
+        f"Two views of the points of two classes at time {time:.2f} of the {now.model} model, with the way they came: from "
+        f"above (x1, x2), and from the side (x1, x3). Stopped here, {100 * right:.0f} percent lie on their side of the cut.",
+        ("From above", "x1", "x2"),
+        ("From the side", "x1", side),
+        gap=0.12,
+        axes={
+            "xaxis": {"range": across},
+            "xaxis2": {"range": across},
+            "yaxis": {"range": _fixed(place[..., 1])},
+            "yaxis2": {"range": _fixed(place[..., 2])},
+        },
+    )
     came = ds.position.values[max(0, now.moment - 4) : now.moment + 1]
     for column, up in ((1, 1), (2, 2)):
         tails_x, tails_y = came[:, :, 0].T, came[:, :, up].T
         add_paths(fig, tails_x, tails_y, "the way they came", "#b9bcc4", width=1.0, column=column)
         add_classes(fig, here[:, 0], here[:, up], label, column=column)
-    place = ds.position.values
-    across = _fixed(place[..., 0])
-    up = [_fixed(place[..., k]) for k in (1, 2)]
-    fig.update_layout(
-        {
-            "xaxis": {"range": across},
-            "xaxis2": {"range": across},
-            "yaxis": {"range": up[0]},
-            "yaxis2": {"range": up[1]},
-            "margin": {"r": 24},
-        }
-    )
     return fig
 
 
@@ -398,21 +415,23 @@ def _draw_phase(now: _Phase) -> theme.Figure:
     count = max(2, round(now.shown * ds.sizes["time"]))
     path = ds.isel(time=slice(0, count))
     names = [str(name) for name in ds.component.values]
-    fig = theme.figure(
-        title=f"{ds.attrs['title']}, to time {float(path.time[-1]):.3g}",
-        alt=f"Left: the vector field of {ds.attrs['title']} in the plane of {names[0]} and {names[1]}, with "
+    ranges = [(float(axis[0]), float(axis[-1])) for axis in (ds.arrow_x.values, ds.arrow_y.values)]
+    fig = _figure(
+        f"{ds.attrs['title']}, to time {float(path.time[-1]):.3g}",
+        f"Left: the vector field of {ds.attrs['title']} in the plane of {names[0]} and {names[1]}, with "
         f"{ds.sizes['trajectory']} trajectories up to time {float(path.time[-1]):.3g}. Right: {names[0]} of each against time.",
-        height=430,
-    )
-    theme.columns(
-        fig,
         ("Phase plane", theme.axis_title(ds.arrow_x), theme.axis_title(ds.arrow_y)),
         (f"{names[0].capitalize()} along time", theme.axis_title(ds.time), theme.axis_title(ds.arrow_x)),
         widths=(1.4, 1.0),
         gap=0.12,
+        axes={
+            "xaxis": {"range": ranges[0]},
+            "yaxis": {"range": ranges[1]},
+            "xaxis2": {"range": [0.0, float(ds.time[-1])]},
+            "yaxis2": {"range": ranges[0]},
+        },
     )
     add_field(fig, ds)
-    ranges = [(float(axis[0]), float(axis[-1])) for axis in (ds.arrow_x.values, ds.arrow_y.values)]
     state = path.state.transpose("trajectory", "time", "variable").values
     x, y = (_inside(state[..., k], *ranges[k]) for k in (0, 1))
     shades = [theme.ACTIVE, theme.color(0), theme.color(2)]
@@ -424,13 +443,4 @@ def _draw_phase(now: _Phase) -> theme.Figure:
     add_marks(fig, state[:, 0, 0], state[:, 0, 1], "starting points", theme.INK, "circle", size=9)
     last = np.where(np.isnan(x[:, -1:] + y[:, -1:]), np.nan, 1.0)
     add_marks(fig, (last * x[:, -1:]).ravel(), (last * y[:, -1:]).ravel(), "now", theme.INK, "diamond", size=9)
-    fig.update_layout(
-        {
-            "xaxis": {"range": ranges[0]},
-            "yaxis": {"range": ranges[1]},
-            "xaxis2": {"range": [0.0, float(ds.time[-1])]},
-            "yaxis2": {"range": ranges[0]},
-            "margin": {"r": 24},
-        }
-    )
     return fig

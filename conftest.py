@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 
 import pytest
 
@@ -14,6 +15,9 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["SCIVIZ_STRICT"] = "1"
     # Determinism holds for one number of threads; one a worker, so that workers do not fight over the cores.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # A shell's background job ignores Ctrl-C, and so would the processes that tests start and interrupt.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @functools.cache

@@ -306,7 +306,7 @@ class Run:
             except _NotTried:
                 return untried
             except Exception as error:
-                return Exercise(title, "wrong", f"Your code raised {type(error).__name__}: {error}. {hint}")
+                return Exercise(title, "wrong", f"Your code raised {type(error).__name__}: {error}.")
             if not good:
                 return Exercise(title, "wrong", hint)
         return Exercise(title, "right", "Right.")

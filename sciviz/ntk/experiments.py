@@ -434,7 +434,8 @@ def kernel_change(
     Returns
     -------
     xr.Dataset
-        `change` (width, seed), |Θ(T) − Θ(0)| / |Θ(0)| in the Frobenius norm, `loss` (width, seed) at the start and the
+        `change` (width, seed), |Θ(T) − Θ(0)| / |Θ(0)| in the Frobenius norm; how far one weight, all weights together and
+        the outputs have moved (`weight_move`, `step_length`, `output_change`); `loss` (width, seed) at the start and the
         end, and the slope of the geometric mean over seeds, with its 95% interval.
 
     Raises
@@ -453,7 +454,7 @@ def kernel_change(
     generator = as_generator(seed)
     points, targets = _circle(num_points, seed, torch.float32) if X is None else _as_data(X, y, torch.float32)
     assert targets is not None
-    changes, losses, lr = [], [], 0.0
+    changes, losses, moves, lr = [], [], [], 0.0
     for width in widths:
         network, params = init_ensemble(
             num_seeds,
@@ -475,6 +476,10 @@ def kernel_change(
         after = ensemble_ntk(network, trained, points)
         changes.append(((after - before).flatten(1).norm(dim=1) / before.flatten(1).norm(dim=1)).numpy())
         losses.append(torch.stack([(f - targets).square().sum(2).mean(1) / 2 for f in (start, end)], 1).numpy())
+        steps = torch.cat([(trained[name] - params[name]).flatten(1) for name in params], 1)
+        output_change = (end - start).square().mean((1, 2)).sqrt()
+        moves.append(torch.stack([steps.square().mean(1).sqrt(), steps.norm(dim=1), output_change], 1).numpy())
+    weight_move, step_length, output_change = np.moveaxis(np.stack(moves), 2, 0)
     change = np.stack(changes).astype(float)
     slope = _loglog_slope(widths, _geometric_mean(change), num_seeds, seed)
     return _dataset(
@@ -487,6 +492,9 @@ def kernel_change(
         {
             "change": _variable("width seed", change, "relative change of the kernel in training"),
             "loss": _variable("width seed moment", np.stack(losses), "training loss"),
+            "weight_move": _variable("width seed", weight_move, "move of a weight, root mean square"),
+            "step_length": _variable("width seed", step_length, "length of the move of all weights together"),
+            "output_change": _variable("width seed", output_change, "change of an output, root mean square"),
             **_slope_variables("change_slope", slope, "slope of log kernel change against log width"),
         },
         seed=seed,
@@ -1872,7 +1880,8 @@ def kurtosis_claim(ds: xr.Dataset) -> ClaimResult:
     return ClaimResult(
         {"largest relative error": float(off.max()), "largest spread at one ratio": float(spread.max())},
         bool(off.max() <= 0.15) if enough else None,
-        "excess kurtosis within 15% of 3((1 + 5/n)^hidden - 1) wherever hidden/n <= 0.1; at least 100 thousand networks",
+        "excess kurtosis within 15% of 3((1 + 5/N)^L - 1) wherever L/N <= 0.1 (width N, L hidden layers); at least 100 "
+        "thousand networks",
         float((ds.kurtosis_error / ds.predicted).where(inside).max()),
         ds.attrs["num_networks"],
     )

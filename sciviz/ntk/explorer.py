@@ -178,7 +178,7 @@ def _draw_training(now: _Moment) -> theme.Figure:
     theme.columns(
         fig,
         ("Output", "Input", "Output"),
-        ("Error left, by component", "Component", "Share left"),
+        ("Error left, predicted", "Component", "Share left"),
         widths=(2.0, 1.0),
         gap=0.12,
     )
@@ -191,11 +191,9 @@ def _draw_training(now: _Moment) -> theme.Figure:
     theme.add_data(fig, ds.data_x, ds.data_y, size=9)
     tones = [theme.time_color(share) if k < now.components else "#d9d6cc" for k in range(len(left))]
     fig.add_bar(x=ds.component.values, y=left, marker_color=tones, xaxis="x2", yaxis="y2", name="share left")
-    values = now.path
-    low = float(min(values.network.isel(seed=now.member).min(), values.low.isel(time=-1).min(), values.data_y.min()))
-    high = float(max(values.network.isel(seed=now.member).max(), values.high.isel(time=-1).max(), values.data_y.max()))
-    # Fixed axes: what moves is the curve, not the frame around it.
-    fig.layout.yaxis.range = [low - 0.1 * (high - low), high + 0.1 * (high - low)]
+    low, high = float(ds.data_y.min()), float(ds.data_y.max())
+    # Fixed axes: what moves is the curve, not the frame around it. A wild start may leave it for a moment.
+    fig.layout.yaxis.range = [low - 0.6 * (high - low), high + 0.6 * (high - low)]
     fig.layout.yaxis2.range = [0, 1.05]
     fig.layout.xaxis2.dtick = 1
     fig.update_layout(margin={"r": 24})

@@ -34,7 +34,7 @@ def plot_concentration(ds: xr.Dataset) -> Figure:
         f"{int(ds.width[0])} to {float(ds.spread[-1]):.2g} at width {int(ds.width[-1])}; the fitted slope is "
         f"{slope:.2f}, and a dashed line of slope minus one half runs beside it.",
         x=axis_title(ds.width),
-        y=axis_title(ds.spread),
+        y="Relative spread over seeds",
         x_type="log",
         y_type="log",
     )
@@ -48,17 +48,17 @@ def plot_kernel_change(ds: xr.Dataset) -> Figure:
     slope = float(ds.change_slope)
     fig = theme.figure(
         title="The wider the network, the less training moves its kernel",
-        subtitle=f"{ds.sizes['seed']} networks a width, all trained alike; fitted slope {slope:.2f}",
+        subtitle=f"{ds.sizes['seed']} networks a width, trained alike; fitted slope {slope:.2f}. Dashed: through the first point",
         alt=f"On log-log axes the kernel's relative change in training falls from {mean[0]:.2g} at width "
         f"{int(ds.width[0])} to {mean[-1]:.2g} at width {int(ds.width[-1])}, with slope {slope:.2f}: faster than the "
-        "dashed line of slope minus one half that the known bound allows, and like the dashed line of slope minus one.",
+        "dashed line of slope minus one half, which is proved, and like the dashed line of slope minus one.",
         x=axis_title(ds.width),
-        y=axis_title(ds.change),
+        y="Relative change",
         x_type="log",
         y_type="log",
     )
-    theme.add_theory(fig, ds.width, _through_first(ds.width, mean, -0.5), "bound: width⁻¹ᐟ²")
-    theme.add_theory(fig, ds.width, _through_first(ds.width, mean, -1.0), "perturbation theory: width⁻¹")
+    theme.add_theory(fig, ds.width, _through_first(ds.width, mean, -0.5), "proved: at least as steep")
+    theme.add_theory(fig, ds.width, _through_first(ds.width, mean, -1.0), "width⁻¹")
     theme.add_measurement(fig, ds.width, mean, "measured", low=low, high=high, markers=True)
     fig.update_layout(margin={"r": 210})
     return fig
@@ -69,20 +69,20 @@ def plot_kernel_flow(ds: xr.Dataset, num_times: int = 5) -> Figure:
     one = ds.isel(seed=0)
     test, train = (one.isel(point=(one.split == part).values) for part in ("test", "train"))
     worst = float(ds.deviation.max())
+    # Evenly spaced on the scale of learning, not of time: most happens early.
+    picks = np.unique(np.geomspace(1, ds.sizes["time"], num_times).round().astype(int) - 1)
     fig = theme.figure(
-        title="A linear equation predicts every output at every moment",
-        subtitle=f"Dashed: predicted; solid: network of width {ds.attrs['width']:,}, light is early. "
-        f"Largest deviation: {100 * worst:.1f}% of the largest target",
+        title=f"A linear equation predicts all outputs to within {100 * worst:.1f}%, step by step",
+        subtitle=f"Dashed: predicted; solid: network of width {ds.attrs['width']:,}, light is early: "
+        f"steps {', '.join(f'{int(ds.time[i]):,}' for i in picks)}",
         alt=f"Outputs of a network of width {ds.attrs['width']} on a circle at {num_times} moments of training. Solid "
         f"lines (the network) and dashed lines (the kernel's prediction) coincide at each moment, up to "
-        f"{100 * worst:.1f} percent of the largest target, while the curve grows from its random start to the data.",
+        f"{100 * worst:.1f} percent of the largest target, while the curve grows from its random start towards the data.",
         x=axis_title(ds.angle if "angle" in ds.coords else ds.point),
         y="Output",
     )
 
     place = "angle" if "angle" in ds.coords else "point"
-    # Evenly spaced on the scale of learning, not of time: most happens early.
-    picks = np.unique(np.geomspace(1, ds.sizes["time"], num_times).round().astype(int) - 1)
     for position, index in enumerate(picks):
         step = int(ds.time[index])
         label = f"step {step:,}" if index in (picks[0], picks[-1]) else ""
@@ -100,7 +100,7 @@ def plot_decay_rates(ds: xr.Dataset) -> Figure:
     """Plot the measured decay rate of each error component against its eigenvalue."""
     r = ds.rate_correlation
     fig = theme.figure(
-        title="What the kernel likes, the network learns first",
+        title="Each component decays at the rate that its eigenvalue predicts",
         subtitle=f"Each dot is one eigen-direction of one network; correlation of logs {float(r.min()):.3f} or more",
         alt="On log-log axes the measured decay rates of the error's components lie on the dashed line that their "
         f"eigenvalues predict, over {_decades(ds):.1f} decades; the correlation of logs is at least {float(r.min()):.3f}.",
@@ -127,8 +127,8 @@ def plot_finite_width_density(ds: xr.Dataset) -> Figure:
     width = int(narrow.width)
     share = float(narrow.error.sel(law="corrected") / narrow.error.sel(law="gaussian"))
     fig = theme.figure(
-        title="One term of order 1/width explains most of what is not Gaussian",
-        subtitle=f"Difference from the Gaussian density, {ds.attrs['num_samples']:,} random networks of width {width}",
+        title=f"One term of order 1/width explains {100 * (1 - share):.0f}% of the deviation at width {width}",
+        subtitle=f"Difference from the Gaussian density, {ds.attrs['num_samples']:,} random networks",
         alt=f"The measured density of outputs minus the Gaussian density, for networks of width {width}: positive in the "
         "middle, negative beside it, positive again in the tails. The dashed correction with the fourth Hermite polynomial "
         f"has the same shape; what it leaves is {share:.2f} of the difference from the Gaussian alone.",
@@ -173,7 +173,7 @@ def plot_catapult(ds: xr.Dataset) -> Figure:
     multiple = float(one.lr_multiple)
     loss = one.loss.median("seed")
     fig = theme.figure(
-        title="Above the stable learning rate the kernel must move, or the loss explodes",
+        title="Above the stable learning rate the kernel must shrink, or the loss explodes",
         subtitle=f"Learning rate {multiple:g} over the top eigenvalue; medians of {ds.sizes['seed']} seeds",
         alt=f"Left: loss against steps at learning rate {multiple:g} over the top kernel eigenvalue. The linear model's loss "
         "grows without bound; network and quadratic model rise too, then fall far below their start. Right: the top "
@@ -184,7 +184,7 @@ def plot_catapult(ds: xr.Dataset) -> Figure:
     theme.columns(
         fig,
         ("Loss", axis_title(ds.step), "Loss / loss at start"),
-        ("Sharpness", axis_title(ds.step), "Top eigenvalue × rate"),
+        ("Top eigenvalue of the kernel", axis_title(ds.step), "Times learning rate"),
         gap=0.2,
     )
     fig.layout.yaxis2.update(type="linear", dtick=None, minor=None)
@@ -207,8 +207,8 @@ def plot_catapult(ds: xr.Dataset) -> Figure:
 def plot_grokking(ds: xr.Dataset) -> Figure:
     """Plot training and test error along time for each output scale, on a logarithmic time axis."""
     fig = theme.figure(
-        title="A lazy start fits first and understands later",
-        subtitle=f"Medians of {ds.sizes['seed']} seeds; dashed line: the error at which we call it learnt",
+        title="The lazier the start, the longer the test error lags behind",
+        subtitle=f"Medians of {ds.sizes['seed']} seeds; grey: where we call it learnt; a run ends once its test error is small",
         alt="One panel for each output scale alpha: training error and test error, relative to the variance of the target, "
         "against training steps on logarithmic axes. "
         + " ".join(
@@ -229,7 +229,7 @@ def plot_grokking(ds: xr.Dataset) -> Figure:
             shown = label if column == ds.sizes["alpha"] else ""
             theme.add_measurement(fig, one.time, curve, shown, index=index, column=column)
             fig.data[-1].name = f"{label}, {names[column - 1]}"
-        theme.add_theory(fig, one.time, np.full(int(keep.sum()), 0.1), "", column=column)
+        theme.add_baseline(fig, one.time, np.full(int(keep.sum()), 0.1), "", column=column)
     return fig
 
 
@@ -238,14 +238,17 @@ def plot_alignment(ds: xr.Dataset, alpha: float) -> Figure:
     one = ds.sel(alpha=alpha, method="nearest")
     mean, low, high = _over_seeds(one.alignment)
     fig = theme.figure(
-        title="While nothing seems to happen, the kernel turns towards the target",
+        title=f"As the test error falls, the kernel's alignment with the target grows {mean[-1] / mean[0]:.1f}-fold",
         subtitle=f"α = {float(one.alpha):g}, {ds.sizes['seed']} seeds",
         alt=f"Alignment of the centred kernel with the target against training steps: from {mean[0]:.2g} at the start to "
         f"{mean[-1]:.2g} at the end.",
         x=axis_title(ds.alignment_time),
         y="Kernel–target alignment",
+        x_type="log",
     )
-    return theme.add_measurement(fig, ds.alignment_time, mean, "alignment", low=low, high=high)
+    later = ds.alignment_time.values > 0
+    time = ds.alignment_time[later]
+    return theme.add_measurement(fig, time, mean[later], "alignment", low=low[later], high=high[later])
 
 
 _PARAMETRISATION_NAMES = {"mup": "maximal update (μP)", "ntk": "NTK", "standard": "standard"}
@@ -261,7 +264,7 @@ def plot_feature_change(ds: xr.Dataset) -> Figure:
         alt="On log-log axes the relative change of the last hidden features in training against width. Fitted slopes: "
         f"{said}.",
         x=axis_title(ds.width),
-        y=axis_title(ds.change),
+        y="Change of features (relative)",
         x_type="log",
         y_type="log",
     )
@@ -289,7 +292,7 @@ def plot_scale_mixture(ds: xr.Dataset) -> Figure:
     )
     gaussian = ds.law_density.sel(law="gaussian")
     seen = gaussian.values > 1e-5
-    theme.add_baseline(fig, ds.output[seen], gaussian[seen], "Gaussian")
+    theme.add_baseline(fig, ds.output[seen], gaussian[seen], "Gaussian, same variance")
     theme.add_theory(fig, ds.output, ds.law_density.sel(law="student_t"), "Student-t")
     seen = ds.density.values > 0
     return theme.add_data(fig, ds.output[seen], ds.density[seen], "networks", tone=theme.color(0), size=6)
@@ -301,17 +304,17 @@ _LAW_NAMES = {"student_t": "Student-t", "gaussian": "Gaussian"}
 def plot_output_kurtosis(ds: xr.Dataset) -> Figure:
     """Plot the excess kurtosis of random networks' outputs against depth over width, beside the prediction."""
     fig = theme.figure(
-        title="How far from Gaussian depends on depth over width alone",
+        title="How far from Gaussian is set, to leading order, by depth over width",
         subtitle="Width: "
         + ", ".join(f"{int(w)} ({m})" for w, m in zip(ds.width, ("circle", "diamond", "square"), strict=False))
-        + f"; {ds.attrs['num_networks']:,} random ReLU networks each",
+        + f"; {ds.attrs['num_networks']:,} random ReLU networks each. Dots moved apart sideways; dashed: width {int(ds.width[-1])}",
         alt="Excess kurtosis of the outputs of random ReLU networks against depth over width. Networks of "
-        f"{', '.join(str(int(w)) for w in ds.width)} units with the same ratio have the same kurtosis, which rises along "
+        f"{', '.join(str(int(w)) for w in ds.width)} units with the same ratio have nearly the same kurtosis, which rises along "
         "the dashed prediction.",
         x=axis_title(ds.ratio),
         y=axis_title(ds.kurtosis),
     )
-    theme.add_theory(fig, ds.ratio, ds.predicted.sel(width=ds.width[-1]), "    prediction")
+    theme.add_theory(fig, ds.ratio, ds.predicted.sel(width=ds.width[-1]), "    exact")
     for index, width in enumerate(ds.width.values):
         # Side by side, or they would hide each other.
         shift = 0.0007 * (index - (ds.sizes["width"] - 1) / 2)
@@ -346,7 +349,7 @@ def plot_kernel_samples(ds: xr.Dataset) -> Figure:
     angle = 360 * np.arange(ds.sizes["point"]) / ds.sizes["point"]
     fig = theme.figure(
         title="Narrow networks each have a kernel of their own; wide ones share one",
-        subtitle=f"{ds.sizes['seed']} random networks in each panel: the kernel between the point at 0° and all others",
+        subtitle=f"{ds.sizes['seed']} random networks a panel, ink: their mean. Kernel between the point at 0° and all others",
         alt=f"Two panels with the kernels of {ds.sizes['seed']} random networks as functions of the angle. At width "
         f"{int(ds.width[0])} the curves scatter widely; at width {int(ds.width[-1])} they lie on one curve.",
         height=400,
@@ -356,7 +359,8 @@ def plot_kernel_samples(ds: xr.Dataset) -> Figure:
     for column, width in enumerate(ends, start=1):
         rows = ds.kernel.sel(width=width).isel(point=0)
         theme.add_bundle(fig, angle, rows, f"networks of width {width}", shade="#7fa9d1", column=column)
-        theme.add_theory(fig, angle, rows.mean("seed"), "", column=column)
+        theme.add_measurement(fig, angle, rows.mean("seed"), shade=theme.INK, column=column)
+        fig.data[-1].name = f"mean at width {width}"
         end = "" if column == 1 else "2"
         low, high = float(ds.kernel.isel(point=0).min()), float(ds.kernel.isel(point=0).max())
         fig.layout[f"yaxis{end}"].range = [low - 0.05 * (high - low), high + 0.05 * (high - low)]
@@ -393,7 +397,7 @@ def plot_digits(ds: xr.Dataset) -> Figure:
         mean, low, high = _over_seeds(ds.accuracy.sel(predictor=name))
         label = _METHOD_NAMES[name]
         theme.add_measurement(fig, ds.num_train, mean, label, low=low, high=high, index=index, markers=True)
-    theme.add_theory(fig, ds.num_train, ds.accuracy.sel(predictor="kernel prediction").mean("seed"), "")
+    theme.add_theory(fig, ds.num_train, ds.accuracy.sel(predictor="kernel prediction").mean("seed"), "predicted")
     fig.data[-1].name = "prediction of the network"
     theme.add_baseline(fig, ds.num_train, ds.accuracy.sel(predictor="linear").mean("seed"), "linear")
     fig.update_layout(margin={"r": 140})
@@ -454,8 +458,8 @@ def _pixels(image: Any, middle: float) -> dict[str, Any]:
 def plot_posterior_gap(ds: xr.Dataset) -> Figure:
     """Plot the gap in negative log-likelihood between the Gaussian and the Student-t process, each training set a dot."""
     fig = theme.figure(
-        title="Most of the gain is in not trusting one scale; tuning the scale buys it too",
-        subtitle=f"Diabetes data, inputs shifted; each dot one of {ds.sizes['seed']} training sets",
+        title="A wrong fixed scale costs the Gaussian process about a nat; a tuned one costs nothing",
+        subtitle=f"Shifted inputs; each dot one of {ds.sizes['seed']} training sets; to the right of zero the Student-t is better",
         alt="How much lower the Student-t process's negative log-likelihood is than the Gaussian's, per point. At the same "
         f"unit prior scale: {float(ds.gap.sel(setting='unit', inputs='shifted').mean()):.2f} nats on average. With both "
         f"tuned: {float(ds.gap.sel(setting='tuned', inputs='shifted').mean()):.2f}.",

@@ -471,7 +471,8 @@ def _control(name: str, annotation: Any, default: Any, extent: Range | None) -> 
         kind, *extras = get_args(annotation)
         extra = extra or next((part for part in extras if isinstance(part, (Range, Choices))), None)
     label = getattr(extra, "label", "") or name.replace("_", " ").capitalize()
-    layout = widgets.Layout(width="auto", min_width="300px")
+    # Room for the label and the number beside a track that can still be moved.
+    layout = widgets.Layout(width="auto", min_width=f"{250 + 8 * len(label)}px")
     style = {"description_width": "initial"}
     if get_origin(kind) is Literal:
         names: Mapping[Any, str] = (extra.names if isinstance(extra, Choices) else None) or {}

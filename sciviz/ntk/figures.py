@@ -305,9 +305,9 @@ def plot_output_kurtosis(ds: xr.Dataset) -> Figure:
     """Plot the excess kurtosis of random networks' outputs against depth over width, beside the prediction."""
     fig = theme.figure(
         title="How far from Gaussian is set, to leading order, by depth over width",
-        subtitle="Width: "
+        subtitle="Widths "
         + ", ".join(f"{int(w)} ({m})" for w, m in zip(ds.width, ("circle", "diamond", "square"), strict=False))
-        + f"; {ds.attrs['num_networks']:,} random ReLU networks each. Dots moved apart sideways; dashed: width {int(ds.width[-1])}",
+        + f", moved apart sideways; dashed: exact at width {int(ds.width[-1])}",
         alt="Excess kurtosis of the outputs of random ReLU networks against depth over width. Networks of "
         f"{', '.join(str(int(w)) for w in ds.width)} units with the same ratio have nearly the same kurtosis, which rises along "
         "the dashed prediction.",

@@ -20,11 +20,11 @@ class _Handles(anywidget.AnyWidget):
     """Listens to the pointer over the figure of its panel; draws nothing."""
 
     _esm = Path(__file__).with_name("drag.js").read_text(encoding="utf-8")
-    value = traitlets.List().tag(sync=True)
+    value: Any = traitlets.List().tag(sync=True)
     selected = traitlets.Int(0).tag(sync=True)
     column = traitlets.Int(1).tag(sync=True)
-    x_range = traitlets.List().tag(sync=True)
-    y_range = traitlets.List().tag(sync=True)
+    x_range: Any = traitlets.List().tag(sync=True)
+    y_range: Any = traitlets.List().tag(sync=True)
 
 
 class DragPoints(widgets.HBox):  # type: ignore[misc]
@@ -56,7 +56,7 @@ class DragPoints(widgets.HBox):  # type: ignore[misc]
     1.5
     """
 
-    value = traitlets.Tuple()
+    value: Any = traitlets.Tuple()
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class DragPoints(widgets.HBox):  # type: ignore[misc]
                 description=label,
                 readout_format=".3g",
                 style=style,
-                layout=widgets.Layout(width="auto", min_width="240px"),
+                layout=widgets.Layout(width="auto", min_width="330px", flex="0 0 auto"),
             )
             for label, (low, high) in ((x_label, x_range), (y_label, y_range))
         )

@@ -9,6 +9,7 @@ from functools import cache
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
+import torch
 import xarray as xr
 from torch import Tensor
 
@@ -135,9 +136,16 @@ def explore_solver(
 def _planar(system: str | System, func: Callable[[Tensor, Tensor], Tensor] | None, window: tuple[Any, Any]) -> System:
     if func is not None:
         given = func
+
+        def on_any_grid(t: Tensor | float, y: Tensor, _: Any) -> Tensor:
+            # The solver asks for a batch of states, the arrows for a grid of them.
+            rows = y.reshape(-1, y.shape[-1])
+            time = torch.as_tensor(t, dtype=y.dtype, device=y.device).expand(*y.shape[:-1], 1).reshape(-1, 1)
+            return given(time, rows).view(y.shape)
+
         return System(
             name="own", title="Your own field", equation="", variables=("x1", "x2"), units=("1", "1"), time_units="1",
-            parameters={}, function=lambda t, y, _: given(t, y), start=(0.0, 0.0), duration=6.0, window=window,
+            parameters={}, function=on_any_grid, start=(0.0, 0.0), duration=6.0, window=window,
         )  # fmt: skip
     found = make_system(system) if isinstance(system, str) else system
     if len(found.variables) != 2:
@@ -159,7 +167,7 @@ def _inside(values: Any, low: float, high: float) -> Any:
 
 
 def _number(value: float) -> str:
-    return f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e+") if math.isfinite(value) else "not finite"
+    return f"{value:.2g}" if math.isfinite(value) else "not finite"
 
 
 def _describe_walk(walk: _Walk) -> str:

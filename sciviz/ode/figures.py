@@ -458,7 +458,7 @@ def plot_classifier(ds: xr.Dataset) -> Figure:
         height=400,
     )
     theme.columns(
-        fig, ("Start", "x1", "x2"), ("Plain: end", "x1", "x2"), ("Augmented: end, from the side", "x1", "x3 (added)")
+        fig, ("Start", "x1", "x2"), ("Plain: end", "x1", "x2"), ("Augmented, from the side", "x1", "x3 (added)")
     )
     start = one.position.sel(model="plain").isel(time=0)
     plain, lifted = (one.position.sel(model=m).isel(time=-1) for m in ("plain", "augmented"))
@@ -505,11 +505,11 @@ def plot_irregular_series(ds: xr.Dataset, shown: int = 0) -> Figure:
     one = ds.isel(shown=shown, feature=0)
     split = float(ds.attrs["visible_until"])
     ahead = {str(m): float(ds.error.sel(part="ahead", model=m).mean()) for m in ds.model.values}
-    said = ", ".join(f"{name} {value:.2f}" for name, value in ahead.items())
+    said = ", ".join(f"{_SERIES_LABELS.get(name, name)} {value:.2f}" for name, value in ahead.items())
     best = min(ahead, key=lambda name: ahead[name])
     fig = theme.figure(
         title="Reading irregular observations is easy; predicting beyond them is not",
-        subtitle=f"Driven pendulum, {ds.sizes['seed']} seeds. Error ahead, over that of predicting zero: {said}",
+        subtitle=f"Driven pendulum, {_count(ds.sizes['seed'], 'seed')}. Relative error ahead: {said}",
         alt=f"Left: the angle of a driven pendulum at irregular times, dots where it could be read, up to {split:g} seconds; "
         "beyond, each model's prediction beside the true curve. Right: error of each model on the part that was read "
         f"and on the part ahead; ahead the lowest is that of the {best}.",
@@ -534,6 +534,7 @@ def plot_irregular_series(ds: xr.Dataset, shown: int = 0) -> Figure:
     fig.add_vline(x=split, line={"color": theme.BASELINE, "width": 1.5, "dash": "dot"}, xref="x", yref="y")
     fig.layout.yaxis.range = [low - 0.35 * (high - low), high + 0.35 * (high - low)]
     _say(fig, "ahead →", split, high + 0.27 * (high - low), theme.MUTED)
+    top = max(1.0, float(ds.error.max()))
     for index, name in enumerate(ds.model.values):
         for place, part in enumerate(("seen", "ahead")):
             values = np.sort(ds.error.sel(model=name, part=part).values)
@@ -541,15 +542,19 @@ def plot_irregular_series(ds: xr.Dataset, shown: int = 0) -> Figure:
             add_marks(
                 fig, x, values, f"{name}, {part}", theme.color(index), theme.MARKERS[index], size=9, column=2
             )  # fmt: skip
-        last = float(ds.error.sel(model=name, part="ahead").max())
         label = _SERIES_LABELS.get(str(name), str(name))
-        place = 1 + 0.22 * (index - 1)
-        _say(fig, label, place, last, theme.color(index), 2, xanchor="center", yanchor="bottom", yshift=4 + 2 * index)
+        _add_key(fig, label, index, top * (1.42 - 0.11 * index))
     theme.add_baseline(fig, [-0.5, 1.5], [1, 1], "", column=2)
     fig.layout.xaxis2.update(tickvals=[0, 1], ticktext=["seen", "ahead"], range=[-0.5, 1.6])
-    fig.layout.yaxis2.rangemode = "tozero"
+    fig.layout.yaxis2.range = [0.0, 1.5 * top]
     fig.update_layout(margin={"r": 40})
     return fig
+
+
+def _add_key(fig: Figure, label: str, index: int, height: float) -> None:
+    """Name a kind of mark in the free space above the marks of the second panel."""
+    add_marks(fig, [-0.35], [height], label, theme.color(index), theme.MARKERS[index], size=9, column=2)
+    _say(fig, label, -0.25, height, theme.color(index), 2)
 
 
 def plot_flow_density(ds: xr.Dataset) -> Figure:
@@ -569,7 +574,7 @@ def plot_flow_density(ds: xr.Dataset) -> Figure:
         fig,
         ("Samples at time 0", "x1", "x2"),
         (f"At time {float(ds.time[middle]):.2g}", "x1", "x2"),
-        ("At time 1: density, and samples", "x1", "x2"),
+        ("At time 1, and the density", "x1", "x2"),
     )
     theme.add_heatmap(fig, ds.density, ds.x, ds.y, title="density", column=3)
     fig.data[-1].update(showscale=False)

@@ -23,7 +23,7 @@ _NOT_MEASURING_FILES = ("figures.py", "explorer.py", "cli.py")
 
 
 def parse_grid(known: Sequence[Parameter], specifications: Sequence[str]) -> dict[str, list[Any]]:
-    """Read axes as the command line gives them.
+    """Read axes as the command line gives them; `check_grid` then reads the words in their parameters' types.
 
     `width=64,256,1024` lists values, `seed=0:8` counts from 0 to 7 (and `seed=0:8:2` in steps of 2), and
     `name=["a,b", "c"]` is a list in brackets, for values that hold commas.
@@ -34,7 +34,7 @@ def parse_grid(known: Sequence[Parameter], specifications: Sequence[str]) -> dic
         One sentence on the first that does not fit.
 
     >>> parse_grid([Parameter("width", "int", 64), Parameter("seed", "int", 0)], ["width=64,256", "seed=0:3"])
-    {'width': [64, 256], 'seed': [0, 1, 2]}
+    {'width': ['64', '256'], 'seed': [0, 1, 2]}
     """
     types = {parameter.name: parameter.type for parameter in known}
     found: dict[str, list[Any]] = {}

@@ -134,8 +134,8 @@ def figure_html(bundle: Mapping[str, Any], number: int) -> str:
     data = json.dumps(figure, ensure_ascii=False).replace("</", "<\\/")
     height = int(figure["layout"].get("height", theme.HEIGHT))
     return (
-        f'<div class="figure" id="figure-{number}" role="img" aria-label="{html.escape(alt, quote=True)}" '
-        f'style="min-height:{height}px"></div>{slider}'
+        f'<div class="figure-scroll"><div class="figure" id="figure-{number}" role="img" '
+        f'aria-label="{html.escape(alt, quote=True)}" style="min-height:{height}px"></div></div>{slider}'
         f'<script type="application/json" class="figure-data" data-for="figure-{number}">{data}</script>'
     )
 

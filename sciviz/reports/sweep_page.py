@@ -45,8 +45,8 @@ def write_sweep_page(folder: Path | str, *, measures: Sequence[str] = ()) -> Pat
         chosen = [*_claims(root), *_measures(tree, axes, measures)]
         figures: list[dict[str, str]] = []
         for about, values, outcome in chosen:
-            if _shown(values):
-                fig = _figure(values, axes, outcome)
+            for axis in _shown_axes(values, axes):
+                fig = _figure(values, axis, axes, outcome)
                 drawn = figure_html(json.loads(fig.to_json()), len(figures) + 1)
                 # One heading for all that a claim measured.
                 repeated = bool(figures) and figures[-1]["about"] == about
@@ -143,78 +143,94 @@ def _measures(tree: Any, axes: Sequence[str], wanted: Sequence[str]) -> list[tup
     return found
 
 
-def _shown(values: Any) -> bool:
-    return bool(np.isfinite(values.values.astype(float)).any())
-
-
-def _figure(values: Any, axes: Sequence[str], outcome: Any) -> theme.Figure:
-    """Draw one quantity against each axis: dots are points of the grid, the band is their spread over all other axes."""
+def _shown_axes(values: Any, axes: Sequence[str]) -> list[str]:
+    """Return the axes to draw a quantity against: those that vary; none if no point measured it."""
+    if not np.isfinite(values.values.astype(float)).any():
+        return []
     varied = [name for name in axes if values.sizes[name] > 1] or list(axes[:1])
-    # A seed is no cause: its axis is worth a panel only where there is no other.
-    panels = [name for name in varied if name != "seed"] or varied
-    panels = panels[:3]
-    label = theme.axis_title(values)
+    # A seed is no cause: its axis is worth a figure only where there is no other.
+    return [name for name in varied if name != "seed"] or varied
+
+
+def _figure(values: Any, name: str, axes: Sequence[str], outcome: Any) -> theme.Figure:
+    """Draw one quantity against one axis: dots are points, a line is their mean, a band their spread over all the rest.
+
+    There is one line for each value of a second axis, where that has few.
+    """
+    others = [other for other in axes if other != name and values.sizes[other] > 1]
+    causes = [other for other in others if other != "seed" and values.sizes[other] <= len(theme.MEASURED)]
+    split = causes[0] if causes else None
+    rest = [other for other in others if other != split]
+    label, named = theme.axis_title(values), str(values.attrs.get("label", theme.axis_title(values)))
     finite = values.values[np.isfinite(values.values.astype(float))].astype(float)
     positive = bool((finite > 0).all()) and finite.max() / max(finite.min(), 1e-300) > 30
-    others = {name: [other for other in varied if other != name] for name in panels}
+    spread = f"band: one standard deviation over {', '.join(rest)}" if rest else ""
+    marks = "" if outcome is None else "dots: ● holds  ✕ does not  ○ undecided"
+    numeric = values[name].dtype.kind in "fiu"
     fig = theme.figure(
-        title=_finding(values, panels[0], str(values.attrs.get("label", label))),
-        subtitle="" if outcome is None else "dots: ● holds  ✕ does not  ○ undecided",
-        alt=_alt(values, panels, others, str(values.attrs.get("label", label)), outcome),
-        x=_axis_title(values, panels[0]),
+        title=_finding(values, name, named),
+        subtitle="; ".join(filter(None, [marks, spread])),
+        alt=_alt(values, name, split, rest, named, outcome),
+        x=_axis_title(values, name),
         y=label,
-        x_type=_x_type(values, panels[0]),
+        x_type=_x_type(values, name),
         y_type="log" if positive else "linear",
     )
-    if len(panels) > 1:
-        theme.columns(fig, *((f"Against {name}", _axis_title(values, name), label) for name in panels))
-        if outcome is not None:
-            fig.update_layout(margin={"t": 128})
-    # Nothing is written at the ends of lines here.
-    fig.update_layout(margin={"r": 24})
-    for column, name in enumerate(panels, start=1):
-        axis = fig.layout[f"xaxis{'' if column == 1 else column}"]
-        numeric = values[name].dtype.kind in "fiu"
-        axis.type = _x_type(values, name) if numeric else "category"
-        _draw(fig, values, name, others[name], outcome, column, numeric)
+    if not numeric:
+        words = [_one_line(value) for value in values[name].values.tolist()]
+        fig.update_xaxes(type="category", categoryorder="array", categoryarray=words)
+    # A tick at each value that was run, where they are few.
+    elif values.sizes[name] <= 8:
+        ticks = values[name].values.tolist()
+        fig.update_xaxes(tickmode="array", tickvals=ticks, ticktext=[f"{tick:,.6g}" for tick in ticks], minor=None)
+    if split is None:
+        # Nothing is written at the end of a single line.
+        fig.update_layout(margin={"r": 24})
+        _draw(fig, values, name, outcome, numeric, 0, "")
+    else:
+        for index in range(values.sizes[split]):
+            verdicts = None if outcome is None else outcome.isel({split: index})
+            text = " ".join(str(values[split].values[index]).split())[:18]
+            _draw(fig, values.isel({split: index}), name, verdicts, numeric, index, f"{split} {text}")
+    if numeric and values.sizes[name] <= 8:
+        # Drawing lines may have set its own.
+        fig.update_xaxes(tickmode="array", tickvals=ticks, ticktext=[f"{tick:,.6g}" for tick in ticks])
     return fig
 
 
-def _draw(
-    fig: theme.Figure, values: Any, name: str, others: list[str], outcome: Any, column: int, numeric: bool
-) -> None:
-    xs = values[name].values if numeric else np.array([str(value) for value in values[name].values.tolist()])
+def _draw(fig: theme.Figure, values: Any, name: str, outcome: Any, numeric: bool, index: int, label: str) -> None:
+    xs = values[name].values if numeric else np.array([_one_line(value) for value in values[name].values.tolist()])
     table = values.transpose(name, ...).values.reshape(len(xs), -1).astype(float)
     verdicts = outcome.transpose(name, ...).values.reshape(len(xs), -1) if outcome is not None else None
     step = max(1, table.size // _MOST_DOTS)
     places = np.repeat(np.arange(len(xs)), table.shape[1])[::step]
     flat, said = table.ravel()[::step], (verdicts.ravel()[::step] if verdicts is not None else None)
+    tone = theme.color(index)
     for kind, symbol in (("holds", "circle"), ("fails", "x"), ("undecided", "circle-open"), ("", "circle")):
         chosen = np.isfinite(flat) & ((said == kind) if said is not None else np.full(flat.shape, kind == ""))
         if chosen.any():
-            theme.add_data(fig, xs[places[chosen]], flat[chosen], f"points {kind}".strip(), size=6, column=column)
+            called = " ".join(filter(None, ["points", label, kind]))
+            theme.add_data(fig, xs[places[chosen]], flat[chosen], called, size=6, tone=tone)
             fig.data[-1].update(marker={"symbol": symbol, "opacity": 0.55})
-    with np.errstate(all="ignore"):
-        count = np.isfinite(table).sum(1)
-        keep = count > 0
-        mean = np.array([row[np.isfinite(row)].mean() if n else np.nan for row, n in zip(table, count, strict=True)])
-        spread = np.array(
-            [row[np.isfinite(row)].std(ddof=1) if n > 1 else 0.0 for row, n in zip(table, count, strict=True)]
-        )
+    count = np.isfinite(table).sum(1)
+    keep = count > 0
+    rows = [row[np.isfinite(row)] for row in table[keep]]
+    mean = np.array([row.mean() for row in rows])
+    spread = np.array([row.std(ddof=1) if len(row) > 1 else 0.0 for row in rows])
     low, high = mean - spread, mean + spread
-    if fig.layout[f"yaxis{'' if column == 1 else column}"].type == "log":
-        low = np.maximum(low, np.nanmin(np.where(table > 0, table, np.nan)) * 0.5)
+    if fig.layout.yaxis.type == "log" and rows:
+        # A band that reaches zero has no place on this axis.
+        low = np.maximum(low, 0.5 * min(row.min() for row in rows))
     band = bool((count > 1).any())
     theme.add_measurement(
-        fig,
-        xs[keep],
-        mean[keep],
-        low=low[keep] if band else None,
-        high=high[keep] if band else None,
-        markers=True,
-        column=column,
+        fig, xs[keep], mean, label, low=low if band else None, high=high if band else None, markers=True, index=index
     )
-    fig.data[-1].name = f"mean over {', '.join(others)}" if others else "value"
+    fig.data[-1].name = f"mean {label}".strip()
+
+
+def _one_line(value: Any) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= 24 else f"{text[:23]}…"
 
 
 def _x_type(values: Any, name: str) -> str:
@@ -247,16 +263,19 @@ def _finding(values: Any, name: str, label: str) -> str:
     short = label if len(label) <= 60 else f"{label[:57]}…"
     if len(means) < 2:
         return f"{short}: {means[0]:.3g}" if len(means) else short
-    return f"{short}: {means[0]:.3g} at {name} {xs[0]}, {means[-1]:.3g} at {xs[-1]}"
+    return f"{short}: {means[0]:.3g} at {name} {_one_line(xs[0])}, {means[-1]:.3g} at {_one_line(xs[-1])}"
 
 
-def _alt(values: Any, panels: Sequence[str], others: dict[str, list[str]], label: str, outcome: Any) -> str:
+def _alt(values: Any, name: str, split: str | None, rest: Sequence[str], named: str, outcome: Any) -> str:
     sentences = []
-    for name in panels:
-        xs, means = _means(values, name)
-        listed = "; ".join(f"{x}: {mean:.3g}" for x, mean in list(zip(xs, means, strict=True))[:12])
-        over = f", averaged over {' and '.join(others[name])}" if others[name] else ""
-        sentences.append(f"{label} against {name}{over}: {listed}.")
+    parts = [("", values)]
+    if split is not None:
+        parts = [(f" for {split} {_one_line(v)}", values.isel({split: i})) for i, v in enumerate(values[split].values)]
+    over = f", averaged over {' and '.join(rest)}" if rest else ""
+    for place, part in parts:
+        xs, means = _means(part, name)
+        listed = "; ".join(f"{_one_line(x)}: {mean:.3g}" for x, mean in list(zip(xs, means, strict=True))[:12])
+        sentences.append(f"{named} against {name}{place}{over}: {listed or 'nothing measured'}.")
     if outcome is not None:
         counts = {word: int((outcome.values == word).sum()) for word in _MARKS}
         sentences.append(

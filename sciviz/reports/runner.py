@@ -227,8 +227,10 @@ def _failure_of_kernel(
 
 
 def _number_of(notebook: Any, wanted: Any) -> int:
-    """Return a code cell's number among the code cells, from 1."""
-    return 1 + sum(1 for cell in notebook.cells[: notebook.cells.index(wanted)] if cell.cell_type == "code")
+    """Return a code cell's number among the notebook's own code cells, from 1."""
+    before = notebook.cells[: notebook.cells.index(wanted)]
+    own = [c for c in before if c.cell_type == "code" and "injected-parameters" not in c.metadata.get("tags", [])]
+    return len(own) + 1
 
 
 def _error_of(cell: Any) -> bool:

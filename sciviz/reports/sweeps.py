@@ -489,6 +489,8 @@ def _end_zygotes() -> None:
 
 @contextlib.contextmanager
 def _local_cluster(workers: int) -> Iterator[Any]:
+    from multiprocessing import resource_tracker
+
     import dask
     import distributed
     from distributed.system import MEMORY_LIMIT
@@ -501,15 +503,22 @@ def _local_cluster(workers: int) -> Iterator[Any]:
         "distributed.worker.memory.target": False,
     }
     with _quiet_dask(), dask.config.set(settings):
-        cluster = distributed.LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            dashboard_address=None,
-            memory_limit=int(0.9 * MEMORY_LIMIT / workers),
-            silence_logs=50,
-            host="127.0.0.1",
-        )
+        # Ctrl-C reaches every process of the terminal. Held back in the thread that starts the workers, it is held back
+        # in them too, and they end as we tell them. (Python's own helper lets it through again when it starts: so, before.)
+        resource_tracker.ensure_running()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            cluster = distributed.LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                processes=True,
+                dashboard_address=None,
+                memory_limit=int(0.9 * MEMORY_LIMIT / workers),
+                silence_logs=50,
+                host="127.0.0.1",
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         try:
             client = distributed.Client(cluster, set_as_default=False)
             try:

@@ -169,10 +169,10 @@ class Hopfield(nn.Module):
         if own and self.stored_dim == self.dim:
             # One product with all three weights is faster than three, and packing them costs next to nothing.
             packed = _packed_linear(state, [self.to_state, self.to_stored, self.to_projected])
-            r, k, v = packed.unflatten(-1, (3, self.num_heads, self.head_dim)).permute(2, 0, 3, 1, 4)
+            r, k, v = packed.view(*packed.shape[:2], 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
         else:
             r, k, v = (
-                part.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
+                part.view(*part.shape[:2], self.num_heads, self.head_dim).transpose(1, 2)
                 for part in (self.to_state(state), self.to_stored(stored), self.to_projected(stored))
             )
         answer = associate(

@@ -77,7 +77,9 @@ class Memory(ABC):
             If they are not finite, or of another dimension or ensemble than those stored.
         """
         if patterns.ndim < 2 or 0 in patterns.shape:
-            raise ValueError(f"patterns must have shape (..., stored, d) with at least one, got {tuple(patterns.shape)}.")
+            raise ValueError(
+                f"patterns must have shape (..., stored, d) with at least one, got {tuple(patterns.shape)}."
+            )
         if not patterns.is_floating_point():
             raise TypeError(f"patterns must be floating-point numbers, got {patterns.dtype}.")
         check_finite(patterns=patterns)
@@ -95,10 +97,10 @@ class Memory(ABC):
         self._learn()
         return self
 
-    def _check_patterns(self, patterns: Tensor) -> None:
+    def _check_patterns(self, patterns: Tensor) -> None:  # noqa: B027 (most memories hold any patterns)
         """Raise if these patterns are none that this memory can hold."""
 
-    def _learn(self) -> None:
+    def _learn(self) -> None:  # noqa: B027 (and some learn nothing beyond them)
         """Compute what depends on the stored patterns as a whole."""
 
     def _check_state(self, state: Tensor) -> Tensor:
@@ -388,7 +390,8 @@ class DenseMemory(BinaryMemory):
         if self.self_coupling:
             return -(self.overlap(state) ** n).sum(-1) * (size / n)
         e = elementary_symmetric(self._power_sums(self._check_state(state), n), n)[n]
-        return -e.sum(-1) * (math.factorial(n - 1) / size ** (n - 1))
+        energy: Tensor = -e.sum(-1) * (math.factorial(n - 1) / size ** (n - 1))
+        return energy
 
     def field(self, state: Float[Tensor, "*ensemble batch d"]) -> Float[Tensor, "*ensemble batch d"]:
         """Return Σ_μ ξ^μ m_μ^(n−1); without self-coupling over products of n − 1 different *other* spins.
@@ -409,7 +412,8 @@ class DenseMemory(BinaryMemory):
             total = torch.zeros_like(state)
             for j in range(n):
                 total = total + (-1) ** j * state**j * (e[n - 1 - j] @ self._power(j + 1))
-        return total * (math.factorial(n - 1) / size ** (n - 1))
+        field: Tensor = total * (math.factorial(n - 1) / size ** (n - 1))
+        return field
 
     def _sweep(self, state: Tensor, sites: list[int]) -> None:
         if self.self_coupling:
@@ -514,7 +518,8 @@ class ContinuousMemory(Memory):
         """Return the energy, which no update raises."""
         scores = self.beta * self._check_state(state) @ self.patterns.mT
         constant = math.log(self.patterns.shape[-2]) / self.beta + self.radius[..., None] ** 2 / 2
-        return -torch.logsumexp(scores, -1) / self.beta + state.square().sum(-1) / 2 + constant
+        energy: Tensor = -torch.logsumexp(scores, -1) / self.beta + state.square().sum(-1) / 2 + constant
+        return energy
 
     def weights(self, state: Float[Tensor, "*ensemble batch d"]) -> Float[Tensor, "*ensemble batch stored"]:
         """Return the attention on each pattern, softmax(β ξ Xᵀ)."""

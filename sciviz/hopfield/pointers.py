@@ -40,7 +40,9 @@ class HullBatch(NamedTuple):
     hull: Int[Tensor, "batch length"]
 
 
-def convex_hull(points: Float[Tensor, "batch num 2"], present: Bool[Tensor, "batch num"]) -> Int[Tensor, "batch length"]:
+def convex_hull(
+    points: Float[Tensor, "batch num 2"], present: Bool[Tensor, "batch num"]
+) -> Int[Tensor, "batch length"]:
     """Return the corners of each set's convex hull, counter-clockwise from the lowest position, then stop symbols.
 
     A pair (i, j) is an edge if every other point lies to its left; following edges from corner to corner is the hull.
@@ -181,16 +183,18 @@ class HullDecoder(nn.Module):
             states, _ = nn.utils.rnn.pad_packed_sequence(states, batch_first=True, total_length=batch.points.shape[1])
         return torch.cat([states, self.stop.expand(len(states), 1, -1)], 1), last
 
-    def logits(self, states: Tensor, decoded: Tensor, reachable: Tensor) -> Tensor:
-        """Return logits over positions and the stop symbol (batch, length, num + 1) for decoder states."""
-        energy = self.score(torch.tanh(self.from_encoder(states)[:, None] + self.from_decoder(decoded)[:, :, None]))
-        energy = energy.squeeze(-1)
+    def logits(self, states: Tensor, decoded: Tensor, reachable: Tensor, seen: Tensor) -> Tensor:
+        """Return logits over positions and the stop symbol (batch, length, num + 1) for decoder states.
+
+        `reachable` (batch, length, num + 1) is what may be named at each step, `seen` (batch, num + 1) what there is.
+        """
+        queries = self.from_decoder(decoded)[:, :, None]
+        energy: Tensor = self.score(torch.tanh(self.from_encoder(states)[:, None] + queries)).squeeze(-1)
         if self.output == "pointer":
             return energy.masked_fill(~reachable, float("-inf"))
         # A word that was said may still be attended to: only what may be *named* is masked.
-        points = reachable.any(1, keepdim=True)
-        context = torch.softmax(energy.masked_fill(~points, float("-inf")), -1) @ states
-        words = self.words(torch.cat([decoded, context], -1))
+        context = torch.softmax(energy.masked_fill(~seen[:, None], float("-inf")), -1) @ states
+        words: Tensor = self.words(torch.cat([decoded, context], -1))
         num = states.shape[1] - 1
         named = words.new_full((*words.shape[:2], num + 1), float("-inf"))
         shared = min(num, self.vocabulary)
@@ -207,9 +211,10 @@ class HullDecoder(nn.Module):
         decoded, _ = self.decoder(torch.cat([self.begin.expand(len(states), 1, -1), given], 1), last)
         named = nn.functional.one_hot(target[:, :-1], num + 1).cumsum(1) > 0
         reachable = torch.cat([torch.ones_like(named[:, :1]), ~named], 1)
-        reachable = reachable & torch.cat([batch.present, torch.ones_like(batch.present[:, :1])], 1)[:, None]
+        seen = torch.cat([batch.present, torch.ones_like(batch.present[:, :1])], 1)
+        reachable = reachable & seen[:, None]
         reachable[..., -1] = True
-        return self.logits(states, decoded, reachable)
+        return self.logits(states, decoded, reachable, seen)
 
     def loss(self, batch: HullBatch) -> Float[Tensor, ""]:
         """Return the mean negative log-likelihood of the true corners and of one stop symbol each, in nats."""
@@ -224,12 +229,13 @@ class HullDecoder(nn.Module):
         """Name corners greedily, each the most likely one that was not named before, until the stop symbol."""
         states, state = self.encode(batch)
         num = batch.points.shape[1]
-        reachable = torch.cat([batch.present, torch.ones_like(batch.present[:, :1])], 1)
+        seen = torch.cat([batch.present, torch.ones_like(batch.present[:, :1])], 1)
+        reachable = seen
         given, done, said = self.begin.expand(len(states), -1), torch.zeros(len(states), dtype=torch.bool), []
         done = done.to(states.device)
         for _ in range(num + 1):
             decoded, state = self.decoder(given[:, None], state)
-            choice = self.logits(states, decoded, reachable[:, None])[:, 0].argmax(-1)
+            choice = self.logits(states, decoded, reachable[:, None], seen)[:, 0].argmax(-1)
             choice = torch.where(done, num, choice)
             said.append(choice)
             done = done | (choice == num)

@@ -9,6 +9,7 @@ nothing grows with the number of patterns.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -17,8 +18,9 @@ from torch import Tensor
 
 from sciviz.lab.checks import check_int, check_ndim, check_nonnegative, check_positive, check_same_last_dim
 
-SCORES_AT_ONCE = {"cpu": 2**19, "cuda": 2**26}
-"""Scores that `retrieve_blocked` holds at a time by default: 2 MB in float32 on a CPU, where they stay in a core's cache."""
+SCORES_AT_ONCE = {"cpu": 2**18, "cuda": 2**26}
+"""Scores that `retrieve_blocked` holds at a time by default: a megabyte in float32 on a CPU, which stays in a core's
+cache and below the size at which memory is handed back to the system, and zeroed anew, block after block."""
 
 
 def retrieve(
@@ -108,7 +110,7 @@ def _times_transpose(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _find_onednn() -> bool:
-    if not torch.backends.mkldnn.is_available():
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     try:
         a, b = torch.arange(6.0).view(2, 3), torch.arange(12.0).view(3, 4).T
@@ -133,16 +135,24 @@ def _ask_block(block: Tensor, scaled: Tensor) -> BlockAnswer:
         mean, log_sum = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, k, scale=1.0)
         return BlockAnswer(mean[0, 0], log_sum[0, 0, :, None].to(mean))
     scores = _times_transpose(scaled, block)
-    weights = torch.softmax(scores, -1)
+    highest = scores.amax(-1, keepdim=True)
+    in_place = not (torch.is_grad_enabled() and scores.requires_grad)
+    weights = torch.softmax(scores, -1, out=scores) if in_place else torch.softmax(scores, -1)
     # Of the highest score s the softmax is exp(s − ℓ): its logarithm gives ℓ without another pass of exponentials.
-    log_sum = scores.amax(-1, keepdim=True) - weights.amax(-1, keepdim=True).log()
+    log_sum = highest - weights.amax(-1, keepdim=True).log()
     return BlockAnswer(_times_transpose(weights, block.mT), log_sum)
 
 
-def _prefers_flash(block: Tensor, scaled: Tensor) -> bool:
+def _prefers_flash(block: Tensor, query: Tensor) -> bool:
     """Whether torch's fused attention is the faster one: in few dimensions exponentials cost more than products."""
-    asks_gradient = torch.is_grad_enabled() and (block.requires_grad or scaled.requires_grad)
-    return block.device.type == "cpu" and block.dtype == torch.float32 and block.shape[1] < 48 and not asks_gradient
+    asks_gradient = torch.is_grad_enabled() and (block.requires_grad or query.requires_grad)
+    plain = block.device.type == "cpu" and block.dtype == query.dtype == torch.float32
+    return plain and block.shape[1] < 48 and not asks_gradient
+
+
+def _parts(tensor: Tensor, size: int) -> Iterator[Tensor]:
+    for start in range(0, len(tensor), size):
+        yield tensor[start : start + size]
 
 
 def retrieve_blocked(
@@ -183,16 +193,22 @@ def retrieve_blocked(
     """
     _check(patterns, query, beta)
     at_once = SCORES_AT_ONCE["cpu" if query.device.type == "cpu" else "cuda"]
+    flash = _prefers_flash(patterns, query)
     if block_size is None:
-        block_size = max(256, at_once // max(1, min(len(query), 512)))
+        # Fused attention cuts blocks of its own.
+        block_size = 2**16 if flash else max(256, at_once // max(1, min(len(query), 512)))
     check_int(1, block_size=block_size)
     rows = max(1, at_once // min(block_size, len(patterns)))
-    if len(query) > rows:
-        return torch.cat([retrieve_blocked(patterns, part, beta, block_size=block_size) for part in query.split(rows)])
+    if len(query) > rows and not flash:
+        return torch.cat(
+            [retrieve_blocked(patterns, part, beta, block_size=block_size) for part in _parts(query, rows)]
+        )
     scaled = query * beta
     answer, log_sum = torch.zeros_like(query), query.new_full((len(query), 1), -math.inf)
-    for block in patterns.split(block_size):
+    for block in _parts(patterns, block_size):
         part = _ask_block(block.to(query), scaled)
+        if len(patterns) <= block_size:
+            return part.mean
         log_sum = torch.logaddexp(log_sum, part.log_sum)
         answer = answer + torch.exp(part.log_sum - log_sum) * (part.mean - answer)
     return answer

@@ -44,7 +44,9 @@ class DeltaLayer(nn.Module):
         self.num_heads, self.per_head = num_heads, width // num_heads
         self.slow = nn.Linear(width, 3 * width + num_heads, bias=False)
 
-    def forward(self, X: Float[Tensor, "batch time width"], *, frozen: bool = False) -> Float[Tensor, "batch time width"]:
+    def forward(
+        self, X: Float[Tensor, "batch time width"], *, frozen: bool = False
+    ) -> Float[Tensor, "batch time width"]:
         """Read the stream from first to last, writing after each item (unless frozen); outputs are read after writing."""
         check_ndim(3, X=X)
         per_head = self.per_head
@@ -88,19 +90,21 @@ class SelfReferentialLayer(nn.Module):
         rows = torch.tensor([scale] * (3 * self.per_head) + [scale / 10] * 4)
         self.initial = nn.Parameter(torch.randn(num_heads, len(rows), self.per_head) * rows[:, None])
 
-    def forward(self, X: Float[Tensor, "batch time width"], *, frozen: bool = False) -> Float[Tensor, "batch time width"]:
+    def forward(
+        self, X: Float[Tensor, "batch time width"], *, frozen: bool = False
+    ) -> Float[Tensor, "batch time width"]:
         """Read the stream from first to last; each output comes from the matrix as its predecessors left it.
 
         `frozen` keeps the initial matrix throughout: no item leaves a trace.
         """
         check_ndim(3, X=X)
         per_head = self.per_head
-        inputs = torch.softmax(X.unflatten(-1, (self.num_heads, per_head)), -1)
+        inputs = torch.softmax(X.reshape(*X.shape[:2], self.num_heads, per_head), -1)
         matrix = self.initial.expand(len(X), -1, -1, -1)
         outputs = []
         for t in range(X.shape[1]):
             emitted = (matrix @ inputs[:, t, :, :, None]).squeeze(-1)
-            output, key, query, rates = emitted.split([per_head, per_head, per_head, 4], -1)
+            output, key, query, rates = torch.tensor_split(emitted, [per_head, 2 * per_head, 3 * per_head], -1)
             outputs.append(output.flatten(1))
             if frozen:
                 continue

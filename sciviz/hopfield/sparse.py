@@ -17,7 +17,9 @@ from sciviz.hopfield.memories import Memory
 from sciviz.lab.checks import check_int, check_ndim, check_positive, check_same_last_dim, check_same_length
 
 
-def random_codes(num: int, dimension: int, active: int, *, generator: torch.Generator) -> Float[Tensor, "num dimension"]:
+def random_codes(
+    num: int, dimension: int, active: int, *, generator: torch.Generator
+) -> Float[Tensor, "num dimension"]:
     """Draw codes of `active` ones among `dimension` bits.
 
     Raises
@@ -190,7 +192,8 @@ class Sparsey:
         """Return V, the share of each input's active features that each unit is connected to."""
         check_same_last_dim(X=X, weights=self.weights)
         flat = self.weights.flatten(0, 1).to(X)
-        return (X @ flat.T).unflatten(-1, self.weights.shape[:2]) / self.num_active
+        match: Tensor = (X @ flat.T).view(len(X), *self.weights.shape[:2]) / self.num_active
+        return match
 
     def select(self, X: Float[Tensor, "batch features"]) -> Recall:
         """Choose a code for each input, by chance where it is new."""

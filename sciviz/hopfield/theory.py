@@ -36,9 +36,10 @@ def separation(patterns: Float[Tensor, "stored d"]) -> Float[Tensor, " stored"]:
     """
     check_ndim(2, patterns=patterns)
     similar = patterns @ patterns.T
-    own = similar.diagonal().clone()
+    own: Tensor = similar.diagonal().clone()
     similar.fill_diagonal_(-math.inf)
-    return own - similar.amax(1)
+    apart: Tensor = own - similar.amax(1)
+    return apart
 
 
 def one_step_error_bound(
@@ -59,9 +60,11 @@ def one_step_error_bound(
     """
     check_positive(beta=beta)
     check_same_shape(patterns=patterns, query=query)
-    longest = patterns.norm(dim=-1).max()
-    apart = separation(patterns) - 2 * longest * (query - patterns).norm(dim=-1)
-    return 2 * longest * ((len(patterns) - 1) * torch.exp(-beta * apart)).clamp(max=1)
+    longest = torch.linalg.vector_norm(patterns, dim=-1).max()
+    apart = separation(patterns) - 2 * longest * torch.linalg.vector_norm(query - patterns, dim=-1)
+    missed = ((len(patterns) - 1) * torch.exp(-beta * apart)).clamp(max=1)
+    bound: Tensor = 2 * longest * missed
+    return bound
 
 
 def exponential_capacity(dimension: int, beta: float, *, radius: float = 1.0, failure: float = 1e-3) -> float:
@@ -80,7 +83,8 @@ def exponential_capacity(dimension: int, beta: float, *, radius: float = 1.0, fa
     """
     check_int(2, dimension=dimension)
     check_positive(beta=beta, radius=radius, failure=failure)
-    return math.sqrt(failure) * capacity_base(dimension, beta, radius=radius, failure=failure) ** ((dimension - 1) / 4)
+    base = capacity_base(dimension, beta, radius=radius, failure=failure)
+    return float(math.sqrt(failure) * base ** ((dimension - 1) / 4))
 
 
 def capacity_base(dimension: int, beta: float, *, radius: float = 1.0, failure: float = 1e-3) -> float:
@@ -101,12 +105,12 @@ class FixedPoints(NamedTuple):
     ----------
     kind
         Positions in `KINDS`: 0 one pattern, 1 the mean of some (metastable), 2 the mean of most (global).
-    count
+    num_patterns
         The least number of patterns that hold 90% of the attention.
     """
 
     kind: Int[Tensor, " batch"]
-    count: Int[Tensor, " batch"]
+    num_patterns: Int[Tensor, " batch"]
 
 
 def classify_fixed_points(
@@ -167,7 +171,7 @@ def mean_field(
     >>> [round(float(m), 2) for m in found.overlap]
     [1.0, 0.0]
     """
-    load, temperature = torch.broadcast_tensors(load.double(), temperature.double())
+    load, temperature = torch.broadcast_tensors(load.double(), temperature.double())  # type: ignore[no-untyped-call]
     if not (bool((load > 0).all()) and bool((temperature > 0).all())):
         raise ValueError("load and temperature must be greater than 0.")
     load, beta = load[..., None], 1 / temperature[..., None]
@@ -207,16 +211,16 @@ def _log_2cosh(x: Tensor) -> Tensor:
 
 
 class PhaseDiagram(NamedTuple):
-    """Temperatures, by load, below which the classical network …
+    """Temperatures by load, and what the classical network is below them.
 
     Attributes
     ----------
     glass
-        … is a spin glass, T = 1 + √α.
+        A spin glass, T = 1 + √α.
     retrieval
-        … has retrieval states at all (zero where it has none).
+        One that has retrieval states at all (zero where it never has).
     dominant
-        … has them as the states of lowest free energy.
+        One whose states of lowest free energy they are.
     """
 
     glass: Float64[Tensor, " load"]
@@ -361,7 +365,9 @@ def glass(interaction: int, temperature: float, *, broken: bool) -> Glass:
     else:
         m = _breaking_point(interaction, 1 / temperature)
         q = _glass_overlap(interaction, 1 / temperature, m)
-    phi = _glass_potential(interaction, beta, torch.tensor(q, dtype=torch.float64), torch.tensor(m, dtype=torch.float64))
+    phi = _glass_potential(
+        interaction, beta, torch.tensor(q, dtype=torch.float64), torch.tensor(m, dtype=torch.float64)
+    )
     (slope,) = torch.autograd.grad(phi, beta)
     breaking = m if broken else 1.0
     return Glass(q, breaking, -float(phi.detach()) * temperature, float(phi.detach()) - float(slope) / temperature)
@@ -383,19 +389,32 @@ def glass_temperature(interaction: int) -> float:
     return low
 
 
+def _tilted_grid(interaction: int, beta: float) -> tuple[Tensor, Tensor]:
+    """Points and log weights of ∫Dz that still cover the Gaussian where cosh^m tilts it, by at most β √(P/2)."""
+    half = 7 + beta * math.sqrt(interaction / 2)
+    z = torch.linspace(-half, half, 2 * math.ceil(half / 0.02) + 1, dtype=torch.float64)
+    return z, -(z**2) / 2 - math.log(2 * math.pi) / 2 + (z[1] - z[0]).log()
+
+
 def _glass_potential(interaction: int, beta: Tensor, q: Tensor, m: Tensor) -> Tensor:
     """−βf: symmetric where m is zero."""
-    log_cosh = _log_2cosh(beta * (interaction * q ** (interaction - 1) / 2).sqrt() * _Z) - math.log(2)
-    average = (log_cosh * _DZ).sum() if float(m.detach()) == 0 else torch.logsumexp(m * log_cosh + _DZ.log(), 0) / m
+    z, log_weight = _tilted_grid(interaction, float(beta.detach()))
+    log_cosh = _log_2cosh(beta * (interaction * q ** (interaction - 1) / 2).sqrt() * z) - math.log(2)
+    average = (
+        (log_cosh * log_weight.exp()).sum()
+        if float(m.detach()) == 0
+        else torch.logsumexp(m * log_cosh + log_weight, 0) / m
+    )
     inside = 1 + (interaction - 1) * (1 - m) * q**interaction - interaction * q ** (interaction - 1)
     return beta**2 / 4 * inside + math.log(2) + average
 
 
 def _glass_overlap(interaction: int, beta: float, m: float) -> float:
     q = 1.0
+    z, log_weight = _tilted_grid(interaction, beta)
     for _ in range(2000):
-        argument = beta * math.sqrt(interaction * q ** (interaction - 1) / 2) * _Z
-        weight = torch.softmax(m * _log_2cosh(argument) + _DZ.log(), 0)
+        argument = beta * math.sqrt(interaction * q ** (interaction - 1) / 2) * z
+        weight = torch.softmax(m * _log_2cosh(argument) + log_weight, 0)
         new = float((weight * torch.tanh(argument) ** 2).sum())
         if abs(new - q) < 1e-14:
             break

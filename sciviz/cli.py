@@ -105,6 +105,9 @@ def _parser() -> argparse.ArgumentParser:
     opening.add_argument("folder", nargs="?", default="sciviz-tutorials", metavar="DIR", help="default: %(default)s")
     opening.add_argument("--copy-only", action="store_true", help="do not start JupyterLab")
     opening.add_argument("--no-browser", action="store_true", help="start JupyterLab without opening a browser")
+    opening.add_argument(
+        "--lab", action="append", default=[], metavar="OPTION", help="an option for JupyterLab, as in --lab=--port=8899"
+    )
     opening.set_defaults(run=_open)
 
     verify = commands.add_parser(
@@ -220,7 +223,7 @@ def _open(options: argparse.Namespace) -> int:
         print(f"  {name} is yours: left as it is")
     if options.copy_only:
         return 0
-    return start_lab(copied.folder, ["--no-browser"] if options.no_browser else [])
+    return start_lab(copied.folder, [*options.lab, *(["--no-browser"] if options.no_browser else [])])
 
 
 def _count(claims: Sequence[object]) -> str:

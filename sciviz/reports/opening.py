@@ -76,16 +76,15 @@ def copy_tutorials(folder: Path | str) -> Copied:
 
 
 def start_lab(folder: Path, arguments: Sequence[str] = ()) -> int:
-    """Start JupyterLab in a folder, at the first page of the course; return its exit code."""
+    """Become JupyterLab in a folder, at the first page of the course; where the system cannot, return its exit code."""
     first = [START] if (folder / START).is_file() else []
     command = [sys.executable, "-m", "jupyterlab", *arguments, *first]
-    process = subprocess.Popen(command, cwd=folder)
-    while True:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:
-            # JupyterLab got it too, asks whether it is meant, and ends its kernels.
-            continue
+    if os.name != "posix":
+        return subprocess.call(command, cwd=folder)
+    sys.stdout.flush()
+    os.chdir(folder)
+    # In our place, so that Ctrl-C and every other signal is its own.
+    os.execv(sys.executable, command)
 
 
 def _digest(content: bytes) -> str:

@@ -446,10 +446,13 @@ def _quiet_dask() -> Iterator[None]:
 @contextlib.contextmanager
 def _connect(address: str, me: Mapping[str, str]) -> Iterator[Any]:
     import distributed
+    from distributed.comm.addressing import get_address_host_port
+    from distributed.core import coerce_to_address
 
     with _quiet_dask():
         try:
-            client = distributed.Client(address, timeout=20, set_as_default=False)
+            get_address_host_port(coerce_to_address(address), strict=True)
+            client = distributed.Client(address, timeout=10, set_as_default=False)
         except (OSError, ValueError, TypeError) as error:
             raise ValueError(f"no Dask scheduler answers at {address}: {str(error).splitlines()[0]}") from None
         try:

@@ -210,10 +210,11 @@ def test_all_points_failed(tmp_path: Path) -> None:
 
 
 _MEASURE = """
-import resource, sys
+import sys
+from sciviz.lab.runtime import peak_memory_mb
 from sciviz.reports.collect import collect
 collect(sys.argv[1])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
+print(peak_memory_mb())
 """
 
 
@@ -293,7 +294,7 @@ def test_page_in_a_browser(folder: Path, page: str, browser: Any, scheme: str, w
         shown.wait_for_selector(".figure .main-svg")
         assert shown.evaluate("document.documentElement.scrollWidth") <= width
         figures = shown.locator(".figure")
-        assert figures.count() == 10
+        assert figures.count() == page.count('class="figure-data"') >= 10
         for place in range(figures.count()):
             assert len(figures.nth(place).get_attribute("aria-label")) > 60
         # A title that is wider than its figure is cut off.

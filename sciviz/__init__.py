@@ -14,16 +14,30 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sciviz import hopfield, lab, ntk, ode, reports
+    from sciviz import coursework, flow, hopfield, kan, lab, ntk, ode, reports, snn
     from sciviz.lab.claims import check_close
     from sciviz.lab.runtime import Run, start
 
 __version__ = "0.1.0"
 
-__all__ = ["Run", "__version__", "check_close", "hopfield", "lab", "ntk", "ode", "reports", "start"]
+__all__ = [
+    "Run",
+    "__version__",
+    "check_close",
+    "coursework",
+    "flow",
+    "hopfield",
+    "kan",
+    "lab",
+    "ntk",
+    "ode",
+    "reports",
+    "snn",
+    "start",
+]
 
 _NAMES = {"Run": "sciviz.lab.runtime", "start": "sciviz.lab.runtime", "check_close": "sciviz.lab.claims"}
-_PACKAGES = {"hopfield", "lab", "ntk", "ode", "reports"}
+_PACKAGES = {"coursework", "flow", "hopfield", "kan", "lab", "ntk", "ode", "reports", "snn"}
 
 
 def __getattr__(name: str) -> Any:

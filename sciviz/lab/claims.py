@@ -303,7 +303,7 @@ def code_hash(wing: str) -> str:
     folder = course_dir().parent
     package = folder / wing if folder.name == "sciviz" else folder / "sciviz" / wing
     digest = hashlib.sha256()
-    for path in sorted(package.glob("*.py")):
+    for path in sorted(package.rglob("*.py")):
         if path.name in ("__init__.py", "figures.py", "explorer.py"):
             continue
         tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -312,7 +312,7 @@ def code_hash(wing: str) -> str:
                 node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
             ) and ast.get_docstring(node, clean=False):
                 node.body = node.body[1:]
-        digest.update(path.name.encode() + ast.dump(tree).encode())
+        digest.update(path.relative_to(package).as_posix().encode() + ast.dump(tree).encode())
     return digest.hexdigest()[:12]
 
 

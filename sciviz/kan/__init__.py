@@ -1,0 +1,1 @@
+"""Kolmogorov-Arnold networks: learnt functions on the edges, sums at the nodes."""

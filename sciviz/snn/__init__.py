@@ -1,0 +1,1 @@
+"""Spiking networks: membranes that fire, learnt through surrogate gradients, delays and local rules."""

@@ -15,6 +15,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from sciviz.lab.checks import check_choice
@@ -301,19 +302,28 @@ def code_hash(wing: str) -> str:
     12
     """
     folder = course_dir().parent
-    package = folder / wing if folder.name == "sciviz" else folder / "sciviz" / wing
+    return package_hash(folder / wing if folder.name == "sciviz" else folder / "sciviz" / wing)
+
+
+def package_hash(package: Path) -> str:
+    """Return a hash of the syntax of a folder's modules and those of its sub-folders, but for what draws."""
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
-        if path.name in ("__init__.py", "figures.py", "explorer.py"):
-            continue
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
-            if isinstance(
-                node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-            ) and ast.get_docstring(node, clean=False):
-                node.body = node.body[1:]
-        digest.update(path.relative_to(package).as_posix().encode() + ast.dump(tree).encode())
+        if path.name not in ("__init__.py", "figures.py", "explorer.py"):
+            syntax = _syntax(path.read_text(encoding="utf-8"))
+            digest.update(path.relative_to(package).as_posix().encode() + syntax.encode())
     return digest.hexdigest()[:12]
+
+
+@cache
+def _syntax(source: str) -> str:
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and ast.get_docstring(
+            node, clean=False
+        ):
+            node.body = node.body[1:]
+    return ast.dump(tree)
 
 
 class ClaimsTable:

@@ -16,10 +16,16 @@ import numpy as np
 
 from sciviz.reports.parameters import Parameter, check_parameters
 
+_DATA = ("xarray", "h5netcdf")
+_PICTURES = ("plotly.graph_objects", "IPython.display", "sciviz.lab.theme")
+_SAFE: dict[str, tuple[str, ...]] = {
+    "sciviz": ("sciviz.lab.runtime",),
+    "xarray|record|experiments": _DATA,
+    "plotly|theme|figures": _PICTURES,
+    "explorer|panel": (*_PICTURES, "ipywidgets", "sciviz.lab.panel"),
+    "scipy": ("scipy",),
+}
 _WINGS = ("ntk", "flow", "kan", "hopfield", "snn", "ode")
-# What draws, runs or grades does not change what is measured.
-_NOT_MEASURING = ("reports", "coursework")
-_NOT_MEASURING_FILES = ("figures.py", "explorer.py", "cli.py")
 
 
 def parse_grid(known: Sequence[Parameter], specifications: Sequence[str]) -> dict[str, list[Any]]:
@@ -121,15 +127,29 @@ def wings_of(notebook: Any) -> tuple[str, ...]:
     return tuple(sorted(found | ({"ode"} if "flow" in found else set())))
 
 
+def imports_of(notebook: str, wings: Sequence[str]) -> tuple[str, ...]:
+    r"""Return what a kernel may have imported before it runs a notebook: what its text names of what is known to be safe.
+
+    An import may have effects, so no module of the user's is among them.
+
+    >>> imports_of("import torch\nfrom sciviz import ntk", ["ntk"])
+    ('torch', 'numpy', 'sciviz.lab.runtime', 'sciviz.ntk')
+    """
+    found = ["torch"] if re.search(r"\b(torch|sciviz)\b", notebook) else []
+    found.append("numpy")
+    for word, modules in _SAFE.items():
+        if re.search(rf"\b(?:{word})\b", notebook):
+            found += modules
+    return (*dict.fromkeys(found), *(f"sciviz.{wing}" for wing in wings))
+
+
 def package_digest(wings: Sequence[str]) -> str:
-    """Return a digest of the bench and of these sub-packages, but for what draws: results follow from no other code."""
+    """Return a digest of the bench and of these sub-packages, by the rule of the record: syntax, and nothing that draws."""
+    from sciviz.lab.claims import package_hash
+
     root = Path(__file__).resolve().parents[1]
-    digest = hashlib.sha256()
-    for folder in ("lab", *wings):
-        for path in sorted((root / folder).rglob("*.py")):
-            if path.name not in _NOT_MEASURING_FILES:
-                digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
-    return digest.hexdigest()[:12]
+    found = [f"{folder}:{package_hash(root / folder)}" for folder in ("lab", *wings)]
+    return hashlib.sha256(" ".join(found).encode()).hexdigest()[:12]
 
 
 def key_of(notebook: str, package: str, parameters: Mapping[str, Any]) -> str:

@@ -68,7 +68,7 @@ def run_point(job: Mapping[str, Any]) -> bytes:
     ----------
     job
         `notebook` (its JSON), `name`, `parameters`, `key`, `identity` (the client's), `wings`, `seconds` and
-        `memory_mb` (limits, or None), `warm`.
+        `memory_mb` (limits, or None), `warm` (what a kernel has imported when it starts; None for a fresh one).
 
     Raises
     ------
@@ -80,13 +80,18 @@ def run_point(job: Mapping[str, Any]) -> bytes:
     wings = tuple(job["wings"])
     if said := difference(job["identity"], identity(wings), platform.node()):
         raise WorkerDiffers(said)
+    from sciviz.reports.forking import ONE_ORDER, ONE_THREAD, begin_zygote, zygote
+
+    warm = tuple(job["warm"]) if job["warm"] is not None else None
+    if warm is not None:
+        # Beside our own imports, which follow.
+        begin_zygote(warm)
     from sciviz.reports.harvest import datasets_of
-    from sciviz.reports.kernels import ONE_ORDER, ONE_THREAD, Watch, zygote
+    from sciviz.reports.kernels import Watch
     from sciviz.reports.runner import execute, without_widgets
 
-    warm = tuple(f"sciviz.{wing}" for wing in wings) if job["warm"] else None
     if warm is not None:
-        # The first point of a worker waits for its imports, which are no part of what a point costs.
+        # The first point of a worker waits for these imports, which are no part of what a point costs.
         zygote(warm)
     began = time.monotonic()
     wanted, share_mb = _dask_worker()

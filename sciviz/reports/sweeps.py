@@ -28,6 +28,7 @@ from sciviz.lab.places import Tutorial, find_tutorial
 from sciviz.reports.grid import (
     Durations,
     check_grid,
+    imports_of,
     key_of,
     notebook_digest,
     package_digest,
@@ -386,7 +387,7 @@ def sweep(
                     "wings": intended.wings,
                     "seconds": time_limit,
                     "memory_mb": memory_limit,
-                    "warm": warm,
+                    "warm": imports_of(intended.notebook, intended.wings) if warm else None,
                 }
                 _Run(client, directory, common, found, todo, progress).go()
         try:
@@ -485,7 +486,7 @@ def _check_workers(client: Any, address: str, me: Mapping[str, str]) -> None:
 
 
 def _end_zygotes() -> None:
-    from sciviz.reports.kernels import close_zygotes
+    from sciviz.reports.forking import close_zygotes
 
     close_zygotes()
 

@@ -26,8 +26,6 @@ import signal
 import sys
 from typing import Any
 
-# What every tutorial imports. Ours and these only: an import may have effects, and these are known to have none.
-ALWAYS = ("torch", "numpy", "xarray", "h5netcdf", "plotly.graph_objects", "ipywidgets", "IPython.display")
 # What a kernel imports late in its start, which takes longer than all the rest of it: its debugger above all.
 KERNEL = (
     "ipykernel.kernelapp",
@@ -41,7 +39,6 @@ KERNEL = (
     "IPython.core.completerlib",
     "IPython.extensions.storemagic",
 )
-OURS = ("sciviz.lab.runtime", "sciviz.lab.theme", "sciviz.lab.panel")
 _IDLE_SECONDS = 600
 _PR_SET_PDEATHSIG = 1
 
@@ -55,7 +52,7 @@ def main() -> None:
     os.dup2(2, 1)
     # Ctrl-C reaches every process of the terminal; what ends this one is the end of the pipe.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    preload((*KERNEL, *ALWAYS, *OURS, *sys.argv[1:]))
+    preload((*KERNEL, *sys.argv[1:]))
     rehearse()
     threads = native_threads()
     _say(answers, {"ready": threads == 1, "pid": os.getpid(), "threads": threads})
@@ -75,14 +72,14 @@ def preload(names: tuple[str, ...]) -> None:
 
 
 def rehearse() -> None:
-    """Do once what every point does, for what it imports late; the results are thrown away."""
+    """Do once what points do, for what it imports late; the results are thrown away."""
     with contextlib.suppress(Exception):
-        import xarray as xr
+        if "h5netcdf" in sys.modules:
+            import xarray as xr
 
-        from sciviz.lab.runtime import versions
-
-        xr.Dataset({"a": ("x", [0.0])}).to_netcdf(engine="h5netcdf")
-        versions()
+            xr.Dataset({"a": ("x", [0.0])}).to_netcdf(engine="h5netcdf")
+        if "sciviz.lab.runtime" in sys.modules:
+            sys.modules["sciviz.lab.runtime"].versions()
 
 
 def native_threads() -> int:

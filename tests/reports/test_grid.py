@@ -13,6 +13,7 @@ import pytest
 from sciviz.reports.grid import (
     Durations,
     check_grid,
+    imports_of,
     key_of,
     notebook_digest,
     package_digest,
@@ -111,17 +112,39 @@ def test_package_is_known_by_what_measures(tmp_path: Any, monkeypatch: pytest.Mo
 
     notebook = toys.small("import sciviz\nsciviz.flow.fit()")
     assert wings_of(notebook) == ("flow", "ode")
-    for name in ("lab/theme.py", "ode/solvers.py", "ode/figures.py", "ntk/kernels.py", "reports/grid.py"):
+    drawn = ("ode/figures.py", "ode/experiments/explorer.py")
+    for name in (
+        "lab/fit.py",
+        "ode/solvers.py",
+        "ode/experiments/robust.py",
+        "ntk/kernels.py",
+        "reports/grid.py",
+        *drawn,
+    ):
         path = tmp_path / "sciviz" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("a = 1")
     monkeypatch.setattr(grid, "__file__", str(tmp_path / "sciviz" / "reports" / "grid.py"))
     before = package_digest(("ode",))
-    for name in ("ode/figures.py", "ntk/kernels.py", "reports/grid.py"):
+    for name in ("ntk/kernels.py", "reports/grid.py", *drawn):
         (tmp_path / "sciviz" / name).write_text("a = 2")
         assert package_digest(("ode",)) == before
-    (tmp_path / "sciviz" / "ode" / "solvers.py").write_text("a = 2")
-    assert package_digest(("ode",)) != before
+    (tmp_path / "sciviz" / "ode" / "solvers.py").write_text('"""Words."""\n\na = 1  # and more')
+    assert package_digest(("ode",)) == before
+    seen = {before}
+    for name in ("lab/fit.py", "ode/solvers.py", "ode/experiments/robust.py"):
+        (tmp_path / "sciviz" / name).write_text("a = 2")
+        seen.add(package_digest(("ode",)))
+    assert len(seen) == 4
+
+
+def test_kernels_have_imported_what_the_notebook_names_and_nothing_else() -> None:
+    assert imports_of("print(1)", ()) == ("numpy",)
+    # A word within another one names nothing.
+    assert imports_of("recorded = my_experiments_too", ()) == ("numpy",)
+    found = imports_of("import torch\nfrom sciviz.ode import figures\nrun.record('a', ds)\nimport mine", ("ode",))
+    assert {"torch", "xarray", "plotly.graph_objects", "sciviz.ode"} <= set(found)
+    assert not {"ipywidgets", "scipy", "mine"} & set(found)
 
 
 def ends(order: list[int], seconds: list[float], workers: int) -> list[float]:

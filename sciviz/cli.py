@@ -166,7 +166,7 @@ def _parameters(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _diff(options: argparse.Namespace) -> int:
-    from sciviz.reports.diff import diff
+    from sciviz.reports.comparison import diff
 
     lines = diff(options.one, options.other)
     print("\n".join(lines) if lines else "Nothing differs but times.")
@@ -244,7 +244,7 @@ def _list() -> str:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from sciviz.reports.verify import verify
+    from sciviz.reports.verification import verify
 
     failed = False
     results = verify(

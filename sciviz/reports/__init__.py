@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from sciviz.reports.collect import open_sweep
-from sciviz.reports.diff import diff
+from sciviz.reports.comparison import diff
 from sciviz.reports.parameters import Parameter, check_parameters, read_parameters
 from sciviz.reports.runner import Report, report
 from sciviz.reports.sweeps import Sweep, SweepStopped, sweep
-from sciviz.reports.verify import verify
+from sciviz.reports.verification import verify
 
 __all__ = [
     "Parameter",

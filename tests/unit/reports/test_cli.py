@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -16,11 +15,10 @@ import sciviz
 from sciviz import cli
 from sciviz.lab import places
 from sciviz.lab.claims import make_claim
+from sciviz.reports import verification
 from sciviz.reports.runner import Failure
 from tests.notebooks import toys
 
-# `sciviz.reports.verify` is the function; the module of that name is asked for by name.
-VERIFY = importlib.import_module("sciviz.reports.verify")
 GOOD = make_claim("toy-line/slope", says="s", criterion="c", measured=1.0, holds=True)
 SURPRISING = make_claim("toy-line/end", says="s", criterion="c", measured=1.0, holds=False)
 FAILURE = Failure("Where it breaks", "1 / 0", "ZeroDivisionError: division by zero", "")
@@ -141,7 +139,7 @@ def test_verify(
         seen.update(names=names, **options)
         return [(SimpleNamespace(stem="01_toy"), SimpleNamespace(claims=claims, failure=failure, seconds=1.0))]
 
-    monkeypatch.setattr(VERIFY, "verify", verify)
+    monkeypatch.setattr(verification, "verify", verify)
     assert cli.main(["verify", "1", "--profile", "full", "--no-write", "--seed", "3"]) == code
     assert (seen["names"], seen["profile"], seen["write"], seen["seed"]) == (["1"], "full", False, 3)
     said = capsys.readouterr().out
@@ -153,7 +151,7 @@ def test_stopped_by_hand(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     def stop(*args: Any, **kwargs: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(VERIFY, "verify", stop)
+    monkeypatch.setattr(verification, "verify", stop)
     assert cli.main(["verify"]) == 130
     assert capsys.readouterr().err == "sciviz: stopped.\n"
 

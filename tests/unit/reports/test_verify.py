@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 from pathlib import Path
@@ -13,12 +12,10 @@ import pytest
 
 from sciviz.lab.claims import make_claim
 from sciviz.lab.places import Tutorial
+from sciviz.reports import verification
 from sciviz.reports.runner import Executed, Failure
-from sciviz.reports.verify import update_record, verify
+from sciviz.reports.verification import update_record, verify
 from tests.notebooks import toys
-
-# `sciviz.reports.verify` is the function; the module of that name is asked for by name.
-module = importlib.import_module("sciviz.reports.verify")
 
 STAMP = {"seed": 0, "profile": "quick", "device": "cpu", "versions": {"torch": "2"}, "peak_memory_mb": 512.4}
 
@@ -37,7 +34,7 @@ def claim(part: str, **changes: Any) -> Any:
 
 @pytest.fixture
 def course(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(module, "course_dir", lambda: tmp_path)
+    monkeypatch.setattr(verification, "course_dir", lambda: tmp_path)
     return tmp_path / "claims.json"
 
 
@@ -119,7 +116,7 @@ def run(monkeypatch: pytest.MonkeyPatch, toy: Path) -> Any:
             calls.append((values, more))
             return done
 
-        monkeypatch.setattr(module, "execute", execute)
+        monkeypatch.setattr(verification, "execute", execute)
         verify([str(toy)], **options)
         return calls
 

@@ -20,12 +20,13 @@ import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from sciviz.lab.checks import check_choice, check_positive
+from sciviz.lab.checks import check_choice, check_nonnegative, check_positive
 from sciviz.snn.surrogates import Surrogate, as_surrogate
 
 RESETS = ("zero", "subtract", "none")
@@ -67,10 +68,10 @@ def decay_of(tau: float, dt: float = 1.0) -> float:
 
     >>> round(decay_of(20.0, dt=1.0), 4)
     0.9512
-    >>> decay_of(0.5, dt=1.0)
+    >>> decay_of(0.5, dt=1.0)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
-    ValueError: tau must be at least the step dt, got tau 0.5 ms and dt 1 ms: a membrane that forgets within one step cannot integrate; take dt at most 0.5 ms.
+    ValueError: tau must be at least the step dt, got tau 0.5 ms and dt 1 ms: a membrane that forgets within one step ...
     """
     check_positive(tau=tau, dt=dt)
     if tau < dt:
@@ -110,8 +111,8 @@ def _fit_to_step(name: str, value: float | Tensor, current: Tensor) -> float | T
             raise ValueError(f"{name} must be a finite number, got {value!r}.")
         return float(value)
     try:
-        fits = torch.broadcast_shapes(value.shape, current.shape[1:]) == current.shape[1:]
-    except RuntimeError:
+        fits = tuple(np.broadcast_shapes(value.shape, current.shape[1:])) == tuple(current.shape[1:])
+    except ValueError:
         fits = False
     if not fits:
         raise ValueError(
@@ -264,10 +265,11 @@ class _Leaky(torch.autograd.Function):
         initial: Tensor | None,
         rule: _Rule,
     ) -> tuple[Tensor, Tensor]:
-        current = current.contiguous()
-        membrane, spikes = torch.empty_like(current), torch.empty_like(current)
+        # A current that is constant over time is one step seen many times, and need not be written out.
+        steps = current if current[0].is_contiguous() else current.contiguous()
+        membrane, spikes = (torch.empty_like(current, memory_format=torch.contiguous_format) for _ in range(2))
         held = torch.zeros_like(current[0]) if initial is None else initial.clone()
-        for i, u, s in zip(current.unbind(0), membrane.unbind(0), spikes.unbind(0), strict=True):
+        for i, u, s in zip(steps.unbind(0), membrane.unbind(0), spikes.unbind(0), strict=True):
             _integrate(i, held, decay, out=u)
             _fire(u, threshold, rule, out=s)
             held = _after_reset(u, s, threshold, rule.reset, out=held)
@@ -297,7 +299,9 @@ class _Leaky(torch.autograd.Function):
             u = membrane[start:stop]
             x = u - threshold
             slope = rule.surrogate.slope(x)
-            spikes = rule.surrogate.smooth(x) if rule.smooth else (x >= 0).to(x.dtype)
+            # A detached subtraction asks neither where it fired nor how hard.
+            plain = rule.reset != "zero" and grad_decay is None and grad_threshold is None
+            spikes = x if plain else rule.surrogate.smooth(x) if rule.smooth else (x >= 0).to(x.dtype)
             kept = _kept(u, spikes, slope, decay, threshold, rule)
             piece = grad[start:stop]
             if grad_spikes is None:
@@ -425,3 +429,139 @@ class _Filter(torch.autograd.Function):
             total = (grad[1:] * saved[1][:-1]).sum(0)
             grad_decay = (total + grad[0] * saved[2] if ctx.has_initial else total).sum_to_size(decay.shape)
         return grad, grad_decay, grad[0] * decay if ctx.has_initial and ctx.needs_input_grad[2] else None
+
+
+# ------------------------------------------------------------------------------------------------------- adaptation
+
+
+def adaptive_lif(
+    current: Float[Tensor, "time *neurons"],
+    *,
+    decay: float,
+    adaptation_decay: float,
+    adaptation: float,
+    threshold: float = 1.0,
+    reset: str = "subtract",
+    surrogate: str | Surrogate = "arctan",
+    detach_reset: bool = True,
+    smooth: bool = False,
+) -> AdaptiveTrace:
+    """Run adaptive neurons, whose threshold rises by κ with each spike and sinks back.
+
+    u[t] = a·v[t−1] + I[t]    s[t] = H(u[t] − θ − κ·w[t])    v[t] = reset of u[t], as in `lif`    w[t+1] = ρ·w[t] + s[t]
+
+    Parameters
+    ----------
+    current
+        (time, *neurons).
+    decay, adaptation_decay
+        a and ρ in [0, 1].
+    adaptation
+        κ ≥ 0, in units of the membrane; 0 gives `lif`.
+    threshold, reset, surrogate, detach_reset, smooth
+        As for `lif`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a number lies outside its range, or the current has no step.
+
+    >>> spikes = adaptive_lif(torch.ones(12, 1), decay=0.9, adaptation_decay=0.95, adaptation=1.0).spikes
+    >>> int(spikes.sum()) < int(lif(torch.ones(12, 1), decay=0.9).spikes.sum())
+    True
+    """
+    _check_sequence(current)
+    check_choice(RESETS, reset=reset)
+    _check_decay(decay)
+    _check_decay(adaptation_decay)
+    check_nonnegative(adaptation=adaptation)
+    numbers = (float(decay), float(adaptation_decay), float(adaptation), float(threshold))
+    rule = _Rule(reset, as_surrogate(surrogate), detach_reset, smooth)
+    spikes, membrane, raised = _Adaptive.apply(current, numbers, rule)  # type: ignore[no-untyped-call]
+    return AdaptiveTrace(spikes, membrane, raised)
+
+
+def adaptive_lif_step(
+    current: Float[Tensor, "*neurons"],
+    state: tuple[Tensor, Tensor] | None = None,
+    *,
+    decay: float,
+    adaptation_decay: float,
+    adaptation: float,
+    threshold: float = 1.0,
+    reset: str = "subtract",
+    surrogate: str | Surrogate = "arctan",
+    detach_reset: bool = True,
+    smooth: bool = False,
+) -> Step:
+    """Run adaptive neurons for one step, in plain torch; `state` is (v, w), zeros if None.
+
+    >>> step = adaptive_lif_step(torch.tensor([1.5]), decay=0.9, adaptation_decay=0.95, adaptation=1.0)
+    >>> [part.tolist() for part in step.state]
+    [[0.5], [1.0]]
+    """
+    surrogate = as_surrogate(surrogate)
+    held, raised = (torch.zeros_like(current), torch.zeros_like(current)) if state is None else state
+    membrane = _integrate(current, held, decay)
+    x = torch.sub(membrane, raised, alpha=adaptation) - threshold
+    spikes = surrogate.smooth(x) if smooth else surrogate.spike(x)
+    after = _after_reset(membrane, spikes.detach() if detach_reset else spikes, threshold, reset)
+    return Step(spikes, membrane, (after, torch.add(spikes, raised, alpha=adaptation_decay)))
+
+
+class _Adaptive(torch.autograd.Function):
+    """The recurrence of `adaptive_lif`; keeps membrane and adaptation."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, current: Tensor, numbers: tuple[float, float, float, float], rule: _Rule
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        decay, slow, strength, threshold = numbers
+        membrane, spikes, raised = (torch.empty_like(current, memory_format=torch.contiguous_format) for _ in range(3))
+        raised[0].zero_()
+        held, x = torch.zeros_like(current[0]), torch.empty_like(current[0])
+        for t in range(len(current)):
+            u, s, w = membrane[t], spikes[t], raised[t]
+            _integrate(current[t], held, decay, out=u)
+            torch.sub(u, w, alpha=strength, out=x)
+            # Compared as in the single step, u − κw − θ ≥ 0: other orders round differently.
+            _fire(x.sub_(threshold), 0.0, rule, out=s)
+            held = _after_reset(u, s, threshold, rule.reset, out=held)
+            if t + 1 < len(current):
+                torch.add(s, w, alpha=slow, out=raised[t + 1])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(membrane, raised)
+        ctx.numbers, ctx.rule = numbers, rule
+        return spikes, membrane, raised
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, grad_spikes: Tensor | None, grad_membrane: Tensor | None, grad_raised: Tensor | None
+    ) -> tuple[Tensor | None, None, None]:
+        membrane, raised = ctx.saved_tensors
+        decay, slow, strength, threshold = ctx.numbers
+        rule: _Rule = ctx.rule
+        grad = torch.empty_like(membrane)
+        by_membrane, by_raised = torch.zeros_like(membrane[0]), torch.zeros_like(membrane[0])
+        for t in reversed(range(len(membrane))):
+            u = membrane[t]
+            x = torch.sub(u, raised[t], alpha=strength) - threshold
+            slope = rule.surrogate.slope(x)
+            by_spike = by_raised if grad_spikes is None else by_raised + grad_spikes[t]
+            # What the next step passes back to v, and through the reset to s.
+            by_after = by_membrane * decay
+            kept = by_after
+            if rule.reset == "zero":
+                kept = by_after * (1 - (rule.surrogate.smooth(x) if rule.smooth else (x >= 0).to(x.dtype)))
+            if not rule.detach_reset and rule.reset != "none":
+                by_spike = by_spike - by_after * (u if rule.reset == "zero" else threshold)
+            through = slope.mul_(by_spike)
+            g = torch.add(kept, through, out=grad[t])
+            if grad_membrane is not None:
+                g.add_(grad_membrane[t])
+            by_membrane = g
+            by_raised = by_raised * slow - through * strength
+            if grad_raised is not None:
+                by_raised.add_(grad_raised[t])
+        return grad, None, None

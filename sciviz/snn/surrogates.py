@@ -27,7 +27,8 @@ Curve = Callable[[Tensor, float], Tensor]
 
 
 def _normal_step(x: Tensor, k: float) -> Tensor:
-    return torch.special.ndtr(k * x)
+    step: Tensor = torch.special.ndtr(k * x)
+    return step
 
 
 def _exponential_step(x: Tensor, k: float) -> Tensor:

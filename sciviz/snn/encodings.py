@@ -88,7 +88,7 @@ def encode_latency(
         when = tau * torch.log(X / above)
     step = when.round().clamp(0, num_steps - 1).long()
     spikes = torch.zeros((num_steps, *X.shape), dtype=X.dtype, device=X.device)
-    fires = X > threshold if tau is not None else X >= threshold
+    fires = (threshold < X) if tau is not None else (threshold <= X)
     return spikes.scatter_(0, step[None], fires.to(X.dtype)[None])
 
 

@@ -13,6 +13,7 @@ addition. That comparison leaves out what it should not:
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -114,5 +115,5 @@ def count_operations(
         synaptic=float(synaptic),
         input=float(sizes[0] * sizes[1] * passes),
         membrane=float(int(num_steps) * sum(sizes[1:])),
-        dense=float(sum(math.prod(pair) for pair in zip(sizes[:-1], sizes[1:], strict=True))),
+        dense=float(sum(math.prod(pair) for pair in itertools.pairwise(sizes))),
     )

@@ -190,7 +190,7 @@ class GraphStepper:
         self.y = y
         self.slopes: list[Tensor] = []
 
-    def attempt(self, rhs: RightHandSide, f: Tensor, h: Tensor, times: tuple[Tensor, ...]) -> Attempt:
+    def attempt(self, rhs: RightHandSide, f: Tensor, h: Tensor | float, times: tuple[Tensor, ...]) -> Attempt:
         """Try one step of sizes `h` from the state, whose slope is `f`."""
         slopes = [f * h]
         inner_y, inner_f, y, k = self.y, f, self.y, f
@@ -253,7 +253,7 @@ class BufferedStepper:
             self.polynomials = y.new_empty((self.matrix.shape[0], chunk, *y.shape))
             self.rows = self.polynomials.view(self.matrix.shape[0], chunk, -1).unbind(1)
 
-    def attempt(self, rhs: RightHandSide, f: Tensor, h: Tensor, times: tuple[Tensor, ...]) -> Attempt:
+    def attempt(self, rhs: RightHandSide, f: Tensor, h: Tensor | float, times: tuple[Tensor, ...]) -> Attempt:
         """Try one step of sizes `h` from the state, whose slope is `f`."""
         shape, slopes = self.shape, self.slopes
         torch.mul(f, h, out=slopes[0])
@@ -473,8 +473,7 @@ class AdaptiveRun:
 
         span = (times[-1] - times[0]).abs().expand(rows)
         start = times[0].expand(rows)
-        if not bool(torch.isfinite(f0).all()) or not bool(torch.isfinite(y0).all()):
-            self._refuse_start(y0, f0)
+        check_start(y0, f0, float(times[0]))
         if plan.first_step is None:
             h = initial_step(rhs, start, y0, f0, span, plan)
             self.start_attempts += 1
@@ -611,7 +610,8 @@ class AdaptiveRun:
         stuck = (h < 16 * torch.finfo(self.clock).eps * time.abs()) & (h < left)
         if bool(stuck.any()):
             row = int(stuck.nonzero()[0])
-            self._refuse_underflow(row, float(time[row]), bool((self.errors[:n, row] >= HOPELESS).any()))
+            not_finite = bool((self.errors[:n, row] >= HOPELESS).any())
+            raise underflow_error(int(self.rows[row]), float(time[row]), not_finite)
         self.tried_rows[0].copy_(h)
         self.left_rows[0].copy_(left)
 
@@ -684,36 +684,46 @@ class AdaptiveRun:
         )
         return finish_events(outcome, self.watch, self.rhs, self.plan)
 
-    def _refuse_start(self, y0: Tensor, f0: Tensor) -> None:
-        bad_state = ~torch.isfinite(y0.detach()).flatten(1).all(1) if y0.ndim > 1 else ~torch.isfinite(y0.detach())
-        bad = bad_state | (~torch.isfinite(f0.detach()).flatten(1).all(1) if f0.ndim > 1 else ~torch.isfinite(f0))
-        sample, time = int(bad.nonzero()[0]), float(self.plan.times[0])
-        what = "state" if bool(bad_state[sample]) else "derivative"
-        raise NonFiniteDerivativeError(
-            f"The {what} of sample {sample} is not finite at the start, t = {time:g}.", time, sample
-        )
-
-    def _refuse_underflow(self, row: int, time: float, not_finite: bool) -> None:
-        sample = int(self.rows[row])
-        if not_finite:
-            raise NonFiniteDerivativeError(
-                f"The derivative of sample {sample} is not finite just beyond t = {time:.10g}; no step was small enough "
-                "to avoid it.", time, sample
-            )  # fmt: skip
-        raise StepUnderflowError(
-            f"The step of sample {sample} became too small to move time at t = {time:.10g}: the solution may be singular "
-            "there, or the tolerance out of reach of its precision.", time, sample
-        )  # fmt: skip
-
     def refuse_limit(self, n: int) -> None:
         """Raise for the row that has furthest to go."""
         left = self.left_rows[n]
         row = int(left.argmax())
-        sample, time = int(self.rows[row]), float(self.end - self.plan.direction * left[row])
-        raise StepLimitError(
-            f"Sample {sample} reached the limit of max_num_steps={self.plan.max_num_steps} steps at t = {time:.10g}, "
-            f"before t = {float(self.end):g}: the problem may be stiff, or the tolerance too tight.", time, sample
+        time = float(self.end - self.plan.direction * left[row])
+        raise limit_error(int(self.rows[row]), time, float(self.end), self.plan.max_num_steps)
+
+
+def check_start(y0: Tensor, f0: Tensor, time: float) -> None:
+    """Raise unless the state and its derivative are finite at the start."""
+    if bool(torch.isfinite(f0).all()) and bool(torch.isfinite(y0).all()):
+        return
+    bad_state = ~torch.isfinite(y0.detach()).flatten(1).all(1) if y0.ndim > 1 else ~torch.isfinite(y0.detach())
+    bad = bad_state | (~torch.isfinite(f0.detach()).flatten(1).all(1) if f0.ndim > 1 else ~torch.isfinite(f0))
+    sample = int(bad.nonzero()[0])
+    what = "state" if bool(bad_state[sample]) else "derivative"
+    raise NonFiniteDerivativeError(
+        f"The {what} of sample {sample} is not finite at the start, t = {time:g}.", time, sample
+    )
+
+
+def underflow_error(sample: int, time: float, not_finite: bool) -> SolverError:
+    """The error for a step that became too small to move time."""
+    if not_finite:
+        return NonFiniteDerivativeError(
+            f"The derivative of sample {sample} is not finite just beyond t = {time:.10g}; no step was small enough "
+            "to avoid it.", time, sample
         )  # fmt: skip
+    return StepUnderflowError(
+        f"The step of sample {sample} became too small to move time at t = {time:.10g}: the solution may be singular "
+        "there, or the tolerance out of reach of its precision.", time, sample
+    )  # fmt: skip
+
+
+def limit_error(sample: int, time: float, end: float, max_num_steps: int) -> SolverError:
+    """The error for a row that is not there after `max_num_steps` attempts."""
+    return StepLimitError(
+        f"Sample {sample} reached the limit of max_num_steps={max_num_steps} steps at t = {time:.10g}, "
+        f"before t = {end:g}: the problem may be stiff, or the tolerance too tight.", time, sample
+    )  # fmt: skip
 
 
 def _stiffness(trial: Attempt, table: Tableau) -> Tensor:
@@ -751,6 +761,11 @@ def outputs_in_steps(
 
 def integrate_adaptive(rhs: RightHandSide, y0: Tensor, f0: Tensor, plan: Plan) -> Outcome:
     """Integrate with steps that keep each row's error estimate below its tolerance."""
+    if y0.shape[0] == 1 and not plan.record and not plan.trace and plan.event is None:
+        # Imported here because it builds on this module.
+        from sciviz.ode.shared import integrate_shared
+
+        return integrate_shared(rhs, y0, f0, plan)
     run = AdaptiveRun(rhs, y0, f0, plan)
     # On an accelerator asking whether all rows are finished stops the queue; a few attempts too many cost less.
     ask_every = 1 if y0.device.type == "cpu" else 4

@@ -692,3 +692,34 @@ def test_mistakes_get_one_clear_sentence(arguments: dict, message: str) -> None:
     given_ = {"func": decay, "y0": Y, "t": T01, **arguments}
     with pytest.raises((ValueError, TypeError), match=message):
         solve(given_.pop("func"), given_.pop("y0"), given_.pop("t"), **given_)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("end", [3.0, -3.0])
+@pytest.mark.parametrize("method", ["tsit5", "dopri5", "bosh3", "heun_euler"])
+def test_shared_steps_with_plain_numbers_are_the_many_rows_loop(method: str, end: float, dtype: torch.dtype) -> None:
+    # Recording the steps takes the loop for many rows, whatever their number.
+    y0 = torch.randn(5, 3, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    t = torch.linspace(0, end, 7, dtype=torch.float64)
+
+    def field(t: Tensor, y: Tensor) -> Tensor:
+        return torch.sin(4 * t) * y.roll(1, -1) - torch.tanh(y)
+
+    tolerance = {"rtol": 1e-4, "atol": 1e-5, "method": method, "per_sample": False}
+    plain, many = solve(field, y0, t, **tolerance), solve(field, y0, t, record_steps=True, **tolerance)
+    slack = 1e-11 if dtype == torch.float64 else 2e-5
+    assert torch.allclose(plain.y, many.y, rtol=slack, atol=slack)
+    assert plain.stats.evaluations.tolist() == many.stats.evaluations.tolist()
+    assert plain.stats.rejected.tolist() == many.stats.rejected.tolist()
+
+
+def test_gradients_of_shared_steps_are_those_of_the_many_rows_loop() -> None:
+    found = []
+    for record in (False, True):
+        weight = torch.eye(3, dtype=torch.float64).mul(-0.7).add(0.2).requires_grad_()
+        y0 = torch.linspace(-1, 1, 15, dtype=torch.float64).view(5, 3).requires_grad_()
+        t = torch.linspace(0, 4, 5, dtype=torch.float64)
+        y = solve(lambda t, y, w=weight: torch.tanh(y @ w), y0, t, per_sample=False, record_steps=record).y
+        (y**2).sum().backward()
+        found.append(torch.cat([weight.grad.flatten(), y0.grad.flatten()]))
+    assert torch.allclose(*found, rtol=1e-10, atol=1e-10)

@@ -34,7 +34,7 @@ from sciviz.hopfield.memories import (
     flip,
     random_patterns,
 )
-from sciviz.hopfield.pointers import HullDecoder, is_simple, make_hulls, polygon_area
+from sciviz.hopfield.pointers import HullDecoder, convex_hull, is_simple, make_hulls, polygon_area
 from sciviz.hopfield.retrieval import iterate, retrieve, retrieve_blocked
 from sciviz.hopfield.self_referential import RULES, FewShotLearner
 from sciviz.hopfield.sparse import Sparsey, code_overlap, random_codes, sparse_features, top_bits, vote
@@ -1429,16 +1429,18 @@ def convex_hulls(
     xr.Dataset
         By seed, output ("pointer", "vocabulary") and `progress` (share of the training): `accuracy` of exact hulls at 5
         to 10 points, `coverage` of hull area at 20 points, `simple` share of outputs there that are simple polygons.
+        Of the first seed, what both name at the end in the first three sets of 20 points: as in `compare_hulls`.
 
     >>> ds = convex_hulls(seed=0, num_seeds=1, pointer_steps=2, vocabulary_steps=2, num_records=1, num_test=20)
-    >>> dict(ds.sizes)
-    {'seed': 1, 'output': 2, 'progress': 1}
+    >>> ds.accuracy.sizes
+    Frozen({'seed': 1, 'output': 2, 'progress': 1})
     """
     check_int(1, num_seeds=num_seeds, pointer_steps=pointer_steps, vocabulary_steps=vocabulary_steps)
     check_int(1, num_records=num_records, num_test=num_test, batch_size=batch_size)
     check_positive(lr=lr)
     outputs = {"pointer": pointer_steps, "vocabulary": vocabulary_steps}
     results = np.zeros((num_seeds, 2, num_records, 3))
+    shown, sets = list[Tensor](), torch.empty(0)
     for i, s in enumerate(_sub_seeds(seed, num_seeds)):
         small = make_hulls(num_test, 5, 10, torch.Generator().manual_seed(s + 1))
         large = make_hulls(num_test, 20, 20, torch.Generator().manual_seed(s + 2))
@@ -1469,6 +1471,9 @@ def convex_hulls(
                     ]
                     if progress is not None:
                         progress(f"seed {i}, {output}, step {step}: accuracy {results[i, j, k, 0]:.3f}")
+            if i == 0:
+                shown.append(named[:3])
+                sets = large.points[:3]
     names = {
         "accuracy": "hulls named exactly, 5 to 10 points",
         "coverage": "hull area covered, 20 points",
@@ -1481,10 +1486,74 @@ def convex_hulls(
             "output": _variable("output", list(outputs), "what the decoder's output is", ""),
             "progress": _variable("progress", (np.arange(num_records) + 1) / num_records, "share of the training"),
         },
-        {n: _variable("seed output progress", results[..., k], text) for k, (n, text) in enumerate(names.items())},
+        {n: _variable("seed output progress", results[..., k], text) for k, (n, text) in enumerate(names.items())}
+        | _hull_variables(list(sets), [list(each) for each in shown]),
         pointer_steps=pointer_steps,
         vocabulary_steps=vocabulary_steps,
     )
+
+
+def compare_hulls(points: Sequence[Tensor], named: Sequence[Sequence[int] | Tensor]) -> xr.Dataset:
+    """Put corners that were named, by whatever rule, beside the convex hulls of the points.
+
+    Parameters
+    ----------
+    points
+        Sets of points in the plane, (num, 2) each, in general position.
+    named
+        For each set the positions of the corners in order; positions past the last point are none.
+
+    Returns
+    -------
+    xr.Dataset
+        By example: `points` (NaN past a set's size), `hull` and `named` (positions by corner; -1 past the last one), and
+        `covered`, the share of the hull's area within the named corners (zero where their outline crosses itself).
+
+    Raises
+    ------
+    ValueError
+        If there is not one list of corners for each set, or a set is not (num, 2).
+
+    >>> square = torch.tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0], [0.5, 0.4]])
+    >>> compare_hulls([square, square], [[0, 1, 2, 3], [0, 1, 2]]).covered.values.tolist()
+    [1.0, 0.5]
+    """
+    if not points or len(points) != len(named):
+        raise ValueError(
+            f"named must hold one list of corners for each of the sets, got {len(named)} for {len(points)}."
+        )
+    return _dataset("Corners that were named", {}, _hull_variables(points, [named]), outputs=1)
+
+
+def _hull_variables(points: Sequence[Tensor], named: Sequence[Sequence[Sequence[int] | Tensor]]) -> dict[str, Variable]:
+    """Examples of hulls as variables; `named` is by output, and loses that dimension if there is one alone."""
+    most = max(len(each) for each in points)
+    places = np.full((len(points), most, 2), np.nan)
+    hulls = np.full((len(points), most + 1), -1)
+    said = np.full((len(named), *hulls.shape), -1)
+    covered = np.zeros((len(named), len(points)))
+    for i, each in enumerate(points):
+        check_ndim(2, points=each)
+        num, one = len(each), each.detach().float()[None]
+        places[i, :num] = each.detach().cpu().numpy()
+        true = convex_hull(one, torch.ones(1, num, dtype=torch.bool))
+        hulls[i, : num + 1] = true[0]
+        for j, rows in enumerate(named):
+            corners = torch.as_tensor(rows[i])[None, : num + 1]
+            said[j, i, : corners.shape[1]] = corners[0]
+            if bool(is_simple(one, corners)):
+                covered[j, i] = float(polygon_area(one, corners) / polygon_area(one, true))
+        hulls[i][hulls[i] >= num] = -1
+        said[:, i][said[:, i] >= num] = -1
+    by = "" if len(named) == 1 else "output "
+    if len(named) == 1:
+        said, covered = said[0], covered[0]
+    return {
+        "points": _variable("example point coordinate", places, "points"),
+        "hull": _variable("example corner", hulls, "positions of the hull's corners"),
+        "named": _variable(f"{by}example corner", said, "positions of the corners named"),
+        "covered": _variable(f"{by}example", covered, "share of the hull's area covered"),
+    }
 
 
 def pointer_accuracy_claim(ds: xr.Dataset) -> ClaimResult:

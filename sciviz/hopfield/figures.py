@@ -387,8 +387,12 @@ def plot_glass(ds: xr.Dataset) -> Figure:
     cold = ds.isel(temperature=slice(None, None, -1))
     theme.add_baseline(fig, cold.temperature, np.zeros(ds.sizes["temperature"]), "")
     fig.data[-1].name = "zero"
-    theme.add_theory(fig, cold.temperature, cold.entropy.sel(solution="symmetric"), "symmetric")
-    fig.data[-1].line.dash = "dot"
+    # Two solutions, and no line between them: the overlap jumps from one to the other.
+    ordered = (cold.overlap.sel(solution="symmetric") > 1e-3).values
+    for chosen, label, dash in ((~ordered, "symmetric, q = 0", "dot"), (ordered, "symmetric, q > 0", "dashdot")):
+        part = cold.isel(temperature=chosen)
+        theme.add_theory(fig, part.temperature, part.entropy.sel(solution="symmetric"), label)
+        fig.data[-1].line.dash = dash
     theme.add_theory(fig, cold.temperature, cold.entropy.sel(solution="broken once"), "broken once")
     fig.update_xaxes(autorange="reversed")
     return fig
@@ -421,6 +425,64 @@ def plot_few_shot(ds: xr.Dataset) -> Figure:
     frozen = ds.accuracy.sel(rule="self_referential", updates="frozen")
     _measured(fig, ds.step, frozen, "frozen at test", 3)
     fig.update_yaxes(range=[0, 1.02])
+    fig.update_layout(margin={"r": 140})
+    return fig
+
+
+def plot_hulls(ds: xr.Dataset) -> Figure:
+    """Plot corners that were named beside the convex hulls: one panel a set, or, of trained networks, one a network."""
+    if "output" in ds.named.dims:
+        heads = {"pointer": "pointing", "vocabulary": "fixed vocabulary"}
+        panels = [(heads[str(o)], 0, ds.named.sel(output=o), ds.covered.sel(output=o)) for o in ds.output.values]
+        title = "Trained on at most ten points, only the pointer has an answer for twenty"
+    else:
+        sizes = [int(np.isfinite(each[:, 0]).sum()) for each in ds.points.values]
+        panels = [(f"{size} points", i, ds.named, ds.covered) for i, size in enumerate(sizes)]
+        exact = bool((ds.covered > 0.9999).all())
+        title = "One rule points at corners, however many points there are" if exact else "Not all of the hull is named"
+    said = [f"{head}, {100 * float(covered[i]):.0f}% of the hull's area" for head, i, _, covered in panels]
+    fig = theme.figure(
+        title=title,
+        subtitle="Dashed: the convex hull; solid: what was named, from the large dot on",
+        alt=f"{len(panels)} panels of points in the plane with the outline that was named: " + "; ".join(said) + ".",
+        height=370,
+    )
+    theme.columns(fig, *((head, "", "") for head in said), gap=0.05)
+    for column, (_, i, named, _) in enumerate(panels, start=1):
+        points = ds.points.values[i]
+        points = points[np.isfinite(points[:, 0])]
+        theme.add_data(fig, points[:, 0], points[:, 1], "points", tone=theme.MUTED, size=7, column=column)
+        outlines = [corners[corners >= 0] for corners in (named.isel(example=i).values, ds.hull.values[i])]
+        path, true = (points[np.append(corners, corners[:1])] for corners in outlines)
+        theme.add_measurement(fig, path[:, 0], path[:, 1], "", markers=True, column=column)
+        fig.data[-1].name = "corners named"
+        theme.add_theory(fig, true[:, 0], true[:, 1], "", column=column)
+        fig.data[-1].name = "convex hull"
+        theme.add_data(fig, path[:1, 0], path[:1, 1], "first corner named", tone=theme.color(0), size=15, column=column)
+        end = "" if column == 1 else str(column)
+        bare = {"showticklabels": False, "ticks": "", "constrain": "domain", "showgrid": False}
+        fig.update_layout({f"xaxis{end}": bare, f"yaxis{end}": {**bare, "scaleanchor": f"x{end}"}})
+    fig.update_layout(margin={"l": 24, "r": 24, "b": 24})
+    return fig
+
+
+def plot_hull_training(ds: xr.Dataset) -> Figure:
+    """Plot the share of hulls that both networks name exactly, against the share of their training."""
+    last = ds.accuracy.isel(progress=-1).mean("seed")
+    ends = {str(o): float(last.sel(output=o)) for o in ds.output.values}
+    fig = theme.figure(
+        title=f"Pointing names {100 * ends['pointer']:.0f}% of hulls exactly, a fixed vocabulary "
+        f"{100 * ends['vocabulary']:.0f}%",
+        subtitle=f"5 to 10 points; {ds.attrs['pointer_steps']:,} and {ds.attrs['vocabulary_steps']:,} steps; "
+        f"{ds.sizes['seed']} seeds",
+        alt="Share of hulls of 5 to 10 points that are named exactly, against the share of the training. Pointing ends at "
+        f"{ends['pointer']:.2f}, the network with a fixed vocabulary at {ends['vocabulary']:.2f}, though it trains twice as long.",
+        x=axis_title(ds.progress),
+        y=axis_title(ds.accuracy),
+    )
+    for index, (output, label) in enumerate((("pointer", "pointing"), ("vocabulary", "fixed vocabulary"))):
+        _measured(fig, ds.progress, ds.accuracy.sel(output=output), label, index)
+    fig.update_yaxes(range=[0, 1])
     fig.update_layout(margin={"r": 140})
     return fig
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 
 from sciviz.hopfield import experiments, figures
@@ -35,6 +36,10 @@ SMALL: dict[str, Callable[[], xr.Dataset]] = {
     "plot_hidden_digits": lambda: experiments.hidden_digits(seed=0, num_seeds=2, num_stored=(3, 6), num_queries=3),
     "plot_glass": lambda: experiments.glass_entropies(temperatures=[0.5, 0.9]),
     "plot_few_shot": lambda: experiments.few_shot(seed=0, num_seeds=2, num_steps=2, num_test=10, record_every=1),
+    "plot_hulls": lambda: experiments.compare_hulls([torch.rand(n, 2) for n in (5, 9)], [[0, 1, 2], [3, 4, 5]]),
+    "plot_hull_training": lambda: experiments.convex_hulls(
+        seed=0, num_seeds=2, pointer_steps=2, vocabulary_steps=2, num_records=2, num_test=20
+    ),
     "plot_energy_surface": lambda: experiments.energy_surface([[1.0, 0.0], [-1.0, 0.0]], 8.0, num_grid=11),
 }
 
@@ -73,6 +78,21 @@ def test_energy_surface_marks_each_kind() -> None:
     }
     assert marked[1]["fixed points: mean of all"] == 1
     assert sum(marked[1].values()) == 1
+
+
+def test_hulls_of_trained_networks_stand_side_by_side() -> None:
+    ds = experiments.convex_hulls(
+        seed=0, num_seeds=1, pointer_steps=2, vocabulary_steps=2, num_records=1, num_test=20, width=8
+    )
+    fig = figures.plot_hulls(ds)
+    headings = [a.text for a in fig.layout.annotations]
+    assert len(headings) == 2 and "pointing" in headings[0] and "fixed vocabulary" in headings[1]
+
+
+def test_symmetric_glass_is_two_solutions_without_a_line_between() -> None:
+    fig = figures.plot_glass(experiments.glass_entropies(temperatures=[0.5, 0.55, 0.8, 0.9]))
+    parts = {t.name: list(t.x) for t in fig.data if "symmetric" in str(t.name)}
+    assert parts == {"symmetric, q = 0": [0.9, 0.8], "symmetric, q > 0": [0.55, 0.5]}
 
 
 def test_canvas_by_selector_and_sliders() -> None:

@@ -11,6 +11,7 @@ from sciviz.hopfield import (
     HullDecoder,
     SelfReferentialLayer,
     convex_hull,
+    experiments,
     is_simple,
     make_hulls,
     polygon_area,
@@ -134,6 +135,20 @@ def test_fast_weights_are_causal_and_frozen_ones_forget(make):
     past[:, 0] = torch.randn(3, 8)
     assert not torch.allclose(layer(X)[:, -1], layer(past)[:, -1])
     assert torch.allclose(layer(X, frozen=True)[:, -1], layer(past, frozen=True)[:, -1])
+
+
+def test_named_corners_are_compared_with_the_hull():
+    points = [torch.rand(n, 2, generator=torch.Generator().manual_seed(n)) for n in (6, 40)]
+    hulls = [convex_hull(p[None], torch.ones(1, len(p), dtype=torch.bool))[0] for p in points]
+    ds = experiments.compare_hulls(points, hulls)
+    assert ds.covered.values == pytest.approx([1.0, 1.0])
+    assert (ds.hull == ds.named).all() and int((ds.hull[0] >= 0).sum()) == int((hulls[0] < 6).sum())
+    crossed = hulls[1].clone()
+    crossed[[0, 1]] = crossed[[1, 0]]
+    less = experiments.compare_hulls(points, [hulls[0][hulls[0] < 6][1:], crossed])
+    assert 0 <= less.covered.values[0] < 1 and less.covered.values[1] == 0
+    with pytest.raises(ValueError, match="one list of corners"):
+        experiments.compare_hulls(points, hulls[:1])
 
 
 def test_bad_input_is_named():

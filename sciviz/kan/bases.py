@@ -143,7 +143,9 @@ class BSplines(Basis):
             inner = torch.cat([low[..., None], inner[..., 1:-1], high[..., None]], -1)
             least = (high - low)[..., None] * 1e-3 / self.num_cells
             inner = low[..., None] + torch.cat([torch.zeros_like(low)[..., None], inner.diff().clamp_min(least).cumsum(-1)], -1)
-        self.knots = splines.extend_knots(inner, self.order).to(self.knots)
+        # Data that all members share give each of them the same grid, of its own.
+        knots = splines.extend_knots(inner, self.order).to(self.knots)
+        self.knots = knots.expand(*self.knots.shape[:-1], -1).clone()
         self.even = blend >= 1 or x.shape[-2] <= 1
 
 
@@ -173,7 +175,7 @@ class _Ranged(Basis):
 
     def follow(self, x: Tensor, *, blend: float = 0.02) -> None:
         low, high = _spread_out(x.detach().amin(-2), x.detach().amax(-2))
-        self.low, self.high = low.to(self.low), high.to(self.high)
+        self.low, self.high = (new.to(old).expand_as(old).clone() for new, old in ((low, self.low), (high, self.high)))
 
     def place(self, x: Tensor) -> Tensor:
         low, high = self.low[..., None, :], self.high[..., None, :]

@@ -222,11 +222,15 @@ class KANLayer(nn.Module):
         place = torch.linspace(0, 1, num_points, dtype=low.dtype, device=low.device)[:, None]
         even = low[..., None, :] * (1 - place) + high[..., None, :] * place
         data = even if x is None else x.detach().expand(*self.lead, *x.shape[-2:])
+        even = even.expand(*self.lead, *even.shape[-2:])
         points = even if x is None else torch.cat([data, even], -2)
         before = torch.einsum("...bif,...ifo->...ibo", old.values(points), self.coef)
         matrix = self.basis.values(points).transpose(-3, -2)
         new = splines.fit_coefficients(matrix, before)
-        self.coef = nn.Parameter(new, requires_grad=self.coef.requires_grad)
+        if new.shape == self.coef.shape:
+            self.coef.copy_(new)
+        else:
+            self.coef = nn.Parameter(new.contiguous(), requires_grad=self.coef.requires_grad)
         seen = data.shape[-2]
         after = matrix[..., :seen, :] @ new
         return float((after - before[..., :seen, :]).abs().max()) if seen else 0.0

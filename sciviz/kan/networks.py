@@ -136,10 +136,10 @@ class KAN(nn.Module):
 ACTIVATIONS = {"tanh": torch.tanh, "silu": nn.functional.silu, "relu": torch.relu}
 
 
-class MLP(nn.Module):
-    """A multilayer perceptron, or an ensemble of them with the same interface as `KAN`.
+class BatchedMLP(nn.Module):
+    """A multilayer perceptron, or an ensemble of them, with the interface of `KAN`: what trains one trains the other.
 
-    >>> MLP([2, 8, 1], seed=0, members=3)(torch.zeros(7, 2)).shape
+    >>> BatchedMLP([2, 8, 1], seed=0, members=3)(torch.zeros(7, 2)).shape
     torch.Size([3, 7, 1])
     """
 
@@ -183,12 +183,3 @@ def _check_widths(widths: Sequence[int]) -> None:
         raise ValueError(f"widths must name at least inputs and outputs, got {list(widths)}.")
     for width in widths:
         check_int(1, width=width)
-
-
-def count_parameters(module: nn.Module) -> int:
-    """Return how many numbers a module learns.
-
-    >>> count_parameters(MLP([2, 3, 1], seed=0))
-    13
-    """
-    return sum(p.numel() for p in module.parameters() if p.requires_grad)

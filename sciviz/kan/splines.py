@@ -107,6 +107,8 @@ def local_bases(
     """
     check_int(0, 5, order=order)
     check_int(0, derivative=derivative)
+    lead = torch.broadcast_shapes(x.shape[:-2], knots.shape[:-2])
+    x = x.expand(*lead, *x.shape[-2:])
     if even and derivative < order:
         with torch.no_grad():
             low, step = _even(knots, order)

@@ -387,7 +387,7 @@ class ClaimsTable:
         widths = {"Outcome": 11, "What the paper says": 29, "Holds if": 26, "Measured now": 17, "Committed record": 17}
         heads = "".join(f"<th scope='col' {cell[:-1]};width:{width}%'>{name}</th>" for name, width in widths.items())
         return (
-            f"<div style='{_CARD};max-width:1100px;overflow-x:auto'><p style='margin:0 0 8px'><strong>"
+            f"<div class='sciviz-claims' style='{_CARD};max-width:1100px;overflow-x:auto'><p style='margin:0 0 8px'><strong>"
             f"{html.escape(self.summary())}</strong></p><table style='border-collapse:collapse;color:{_INK};"
             f"background:{_PAPER};font-size:13px;width:100%'><thead><tr>{heads}</tr></thead>"
             f"<tbody style='background:{_PAPER}'>{''.join(rows)}</tbody></table></div>"

@@ -121,6 +121,14 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--seed", type=int, help="another seed; nothing is written then")
     verify.add_argument("--no-write", action="store_true", help="leave the record as it is")
     verify.set_defaults(run=_verify)
+
+    cache = commands.add_parser(
+        "cache",
+        help="show or clear what explorers have trained and kept",
+        description="Show where trained results are kept and how much they take, or clear them.",
+    )
+    cache.add_argument("action", choices=("show", "clear"))
+    cache.set_defaults(run=_cache)
     return parser
 
 
@@ -241,6 +249,19 @@ def _list() -> str:
         cost = f"{budget['seconds']:>4} s  {budget['memory_mb']:>6,} MB" if budget else ""
         lines.append(f"{tutorial.number}  {tutorial.stem:<20} {cost}")
     return "\n".join(lines)
+
+
+def _cache(options: argparse.Namespace) -> int:
+    from sciviz.lab import cache
+
+    folder = cache.cache_dir()
+    if options.action == "clear":
+        number, size = cache.clear()
+        print(f"{folder}: {number} files removed, {size / 2**20:.1f} MB")
+        return 0
+    sizes = [path.stat().st_size for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
+    print(f"{folder}: {len(sizes)} files, {sum(sizes) / 2**20:.1f} MB")
+    return 0
 
 
 def _verify(options: argparse.Namespace) -> int:

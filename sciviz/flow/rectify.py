@@ -254,7 +254,7 @@ def reflow(
     num_pairs: int = 20_000,
     num_steps: int = 1500,
     batch_size: int = 1024,
-    lr: float = 2e-3,
+    lr: float = 4e-3,
     times: str = "uniform",
     progress: bool = False,
 ) -> tuple[VelocityField, Float[Tensor, " records"]]:
@@ -344,7 +344,7 @@ def rectify(
             num_pairs=num_pairs,
             num_steps=num_steps,
             batch_size=batch_size,
-            lr=lr / 2,
+            lr=lr,
             progress=progress,
         )
         flow.rounds.append(new)

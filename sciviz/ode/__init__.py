@@ -1,5 +1,6 @@
 """Neural ordinary differential equations: solvers and their gradients, models built on them, named systems."""
 
+from sciviz.ode.compiled import CompiledField
 from sciviz.ode.models import (
     Affine,
     AugmentedNeuralODE,
@@ -56,6 +57,7 @@ __all__ = [
     "SYSTEMS",
     "Affine",
     "AugmentedNeuralODE",
+    "CompiledField",
     "ContinuousFlow",
     "ControlPath",
     "DeepEquilibrium",

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from sciviz.lab.checks import check_choice, check_finite, check_int, check_nonnegative, check_positive
 from sciviz.ode import stepping
+from sciviz.ode.compiled import CompiledField, PoisonedError
 from sciviz.ode.stepping import (
     GraphAppeared,
     NonFiniteDerivativeError,
@@ -363,6 +364,13 @@ def solve(
         if layout.shared:
             raise ValueError("event stops each sample by itself and so needs per_sample=True, got per_sample=False.")
         plan.event = layout.row_function(event)
+    if isinstance(func, CompiledField):
+        if not layout.plain or gradient != "solver" or not adaptive:
+            raise ValueError(
+                "A CompiledField takes one tensor y0 of shape (batch, ...), an adaptive method, per_sample=True and "
+                f'gradient="solver", got {method=}, {per_sample=}, {gradient=}; give solve the function itself.'
+            )
+        plan.compiled, func = func, func.func
     rhs = RightHandSide(layout.function(func), layout.rows.ndim)
     leaves = None if params is None else [p for p in params if p.requires_grad]
     if leaves is None and isinstance(func, nn.Module):
@@ -408,6 +416,8 @@ def _integrate(rhs: RightHandSide, rows: Tensor, f0: Tensor, plan: Plan) -> Outc
         return stepping.integrate_adaptive(rhs, rows, f0, replace(plan))
     except GraphAppeared:
         return stepping.integrate_adaptive(rhs, rows, f0, replace(plan, graph=True))
+    except PoisonedError:
+        return stepping.integrate_adaptive(rhs, rows, f0, replace(plan, compiled=None))
 
 
 def _plan(

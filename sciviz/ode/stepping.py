@@ -14,13 +14,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sciviz.ode.tableaus import Tableau
+
+if TYPE_CHECKING:
+    from sciviz.ode.compiled import CompiledField
 
 SAFETY = 0.9
 SHRINK, GROW = 0.2, 10.0
@@ -123,6 +127,7 @@ class Plan:
     graph: bool = False
     trace: bool = False
     norm: Callable[[Tensor], Tensor] | None = None
+    compiled: CompiledField | None = None
 
 
 @dataclass
@@ -186,7 +191,8 @@ class GraphStepper:
     def __init__(self, table: Tableau, y: Tensor, dense: bool, chunk: int, errors: bool) -> None:
         self.table = table
         self.keep, self.errors = dense, errors
-        self.stages: list[list[Tensor]] = []
+        # A step's stages, or its polynomial where a compiled step has already put that together.
+        self.stages: list[list[Tensor] | Tensor] = []
         self.y = y
         self.slopes: list[Tensor] = []
 
@@ -218,7 +224,10 @@ class GraphStepper:
 
     def coefficients(self, n: int) -> Tensor:
         """Of step `n` since the last `clear`: the polynomial in θ, lowest power first, shape (powers, rows, ...)."""
-        stages = torch.stack(self.stages[n])
+        kept = self.stages[n]
+        if isinstance(kept, Tensor):
+            return kept
+        stages = torch.stack(kept)
         coefficients: Tensor = torch.tensordot(dense_matrix(self.table, stages), stages, dims=1)
         return coefficients
 
@@ -761,12 +770,19 @@ def outputs_in_steps(
 
 def integrate_adaptive(rhs: RightHandSide, y0: Tensor, f0: Tensor, plan: Plan) -> Outcome:
     """Integrate with steps that keep each row's error estimate below its tolerance."""
-    if y0.shape[0] == 1 and not plan.record and not plan.trace and plan.event is None:
-        # Imported here because it builds on this module.
+    # Imported here because they build on this module.
+    plain = not plan.record and not plan.trace and plan.event is None
+    run: AdaptiveRun
+    if plan.compiled is not None and plain:
+        from sciviz.ode.compiled import CompiledRun
+
+        run = CompiledRun(rhs, y0, f0, replace(plan, compact=False))
+    elif y0.shape[0] == 1 and plain:
         from sciviz.ode.shared import integrate_shared
 
         return integrate_shared(rhs, y0, f0, plan)
-    run = AdaptiveRun(rhs, y0, f0, plan)
+    else:
+        run = AdaptiveRun(rhs, y0, f0, plan)
     # On an accelerator asking whether all rows are finished stops the queue; a few attempts too many cost less.
     ask_every = 1 if y0.device.type == "cpu" else 4
     total = n = 0

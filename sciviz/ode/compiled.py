@@ -1,0 +1,159 @@
+"""One adaptive step of many rows as one compiled function: `solve(CompiledField(func), ...)`.
+
+`stepping.AdaptiveRun.step` is the plain form: the same arithmetic, a few dozen tensor operations of a few microseconds
+each, which is what small states cost. `torch.compile` turns a whole step, the user's function in it, into a handful of
+loops. It takes tens of seconds the first time and needs a C++ compiler, so it is asked for, never assumed; tests hold
+both forms together.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sciviz.ode.stepping import (
+    GROW,
+    HOPELESS,
+    SAFETY,
+    SHRINK,
+    AdaptiveRun,
+    BufferedStepper,
+    Plan,
+    RightHandSide,
+    dense_matrix,
+)
+from sciviz.ode.tableaus import Tableau
+
+Step = Callable[..., tuple[Tensor, ...]]
+
+
+class CompiledField:
+    """A right-hand side whose steps `solve` compiles; it is called like the function that it holds.
+
+    Keep it: the compiled steps live in it, and a second `solve` with it starts at once. The function must be one that
+    `torch.compile` can take whole (tensor operations of fixed shapes, no Python branches on values). Steps are
+    compiled for one state tensor (batch, ...) with steps of its own for each sample and `gradient="solver"`; events,
+    recorded steps and other settings take the plain loop.
+
+    Parameters
+    ----------
+    func
+        (t, y) -> dy/dt, as for `solve`; a function or a module.
+    backend
+        What `torch.compile` hands the step to. "eager" compiles nothing: the same function, for tests.
+
+    >>> field = CompiledField(lambda t, y: -y)
+    >>> field(torch.zeros(1), torch.ones(1, 1)).item()
+    -1.0
+    """
+
+    def __init__(self, func: Callable[[Tensor, Tensor], Tensor], backend: str = "inductor") -> None:
+        self.func, self.backend = func, backend
+        self._steps: dict[tuple[Any, ...], Step] = {}
+
+    def __call__(self, t: Tensor, y: Tensor) -> Tensor:
+        """Evaluate the function itself."""
+        return self.func(t, y)
+
+    def step(self, table: Tableau, sign: float, dense: bool) -> Step:
+        """Return the compiled step for a method and a direction of time."""
+        key = (table.name, sign, dense)
+        if key not in self._steps:
+            step: Any = step_function(self.func, table, sign, dense)
+            # torch limits how often one code object is compiled, and all closures of a function share theirs.
+            own = types.FunctionType(
+                step.__code__.replace(), step.__globals__, step.__name__, step.__defaults__, step.__closure__
+            )
+            self._steps[key] = torch.compile(own, fullgraph=True, backend=self.backend)
+        return self._steps[key]
+
+
+def step_function(func: Callable[[Tensor, Tensor], Tensor], table: Tableau, sign: float, dense: bool) -> Step:
+    """Return one attempt as a pure function of tensors; `stepping.AdaptiveRun.step` says what each line is for."""
+    order = table.error_order
+    assert table.error is not None
+    error_weights = table.error
+    rows_of_matrix = dense_matrix(table, torch.empty(0, dtype=torch.float64)).tolist()
+
+    def combine(weights: Any, slopes: list[Tensor]) -> Tensor:
+        return sum((w * s for w, s in zip(weights, slopes, strict=False) if w), torch.zeros_like(slopes[0]))
+
+    def step(
+        y: Tensor, f: Tensor, h: Tensor, left: Tensor, memory: Tensor, end: Tensor, limit: Tensor, rtol: Tensor,
+        atol: Tensor,
+    ) -> tuple[Tensor, ...]:  # fmt: skip
+        shape = (-1, *(1,) * (y.ndim - 1))
+        start = end - sign * left
+        h_state = (sign * h).to(y.dtype).view(shape)
+        slopes = [f * h_state]
+        y_end, k = y, f
+        for weights, node in zip(table.stages[1:], table.nodes[1:], strict=True):
+            y_end = y + combine(weights, slopes)
+            k = func((start + (sign * node) * h).to(y.dtype).view(shape), y_end)
+            slopes.append(k * h_state)
+        trial = combine(error_weights, slopes).detach()
+        scale = torch.maximum(y.detach().abs(), y_end.detach().abs()) * rtol + atol
+        error = (trial / scale).flatten(1).square().mean(1).sqrt().to(h.dtype)
+        error = torch.nan_to_num(error, nan=HOPELESS, posinf=HOPELESS)
+        accept = error <= 1.0
+        factor = (error.pow(-0.85 / order) * memory).clamp(SHRINK, GROW)
+        memory_next = error.clamp(1e-4, 1.0).pow(0.2 / order) * SAFETY
+        moved = h * accept
+        left_next = left - moved
+        tried = torch.minimum(torch.minimum(h * factor, limit), left_next)
+        accept_state = accept.view(shape)
+        y_next, f_next = torch.where(accept_state, y_end, y), torch.where(accept_state, k, f)
+        kept = torch.stack([combine(row, [y, *slopes]) for row in rows_of_matrix]) if dense else y.new_empty(0)
+        return y_next, f_next, tried, moved, left_next, memory_next, error, kept
+
+    return step
+
+
+class PoisonedError(Exception):
+    """A trial step was not finite, which would poison the graph's gradients: the plain loop knows what to do."""
+
+
+class CompiledRun(AdaptiveRun):
+    """`AdaptiveRun` with its step compiled."""
+
+    def __init__(self, rhs: RightHandSide, y0: Tensor, f0: Tensor, plan: Plan) -> None:
+        super().__init__(rhs, y0, f0, plan)
+        assert plan.compiled is not None
+        self.compiled = plan.compiled.step(plan.table, plan.direction, self.want_dense)
+        self.rtol, self.atol = (
+            torch.as_tensor(value, dtype=y0.dtype, device=y0.device) for value in (plan.rtol, plan.atol)
+        )
+        largest = float("inf") if plan.max_step is None else plan.max_step
+        self.limit = torch.tensor(largest, dtype=self.clock, device=y0.device)
+
+    def step(self, n: int) -> None:
+        """Attempt one step for every row; row `n` of the history is read, row `n` + 1 written."""
+        stepper = self.stepper
+        y, self.f, tried, moved, left, self.memory, error, kept = self.compiled(
+            stepper.y,
+            self.f,
+            self.tried_rows[n],
+            self.left_rows[n],
+            self.memory,
+            self.end,
+            self.limit,
+            self.rtol,
+            self.atol,
+        )
+        self.rhs.calls += self.table.evaluations_per_step
+        self.tried_rows[n + 1].copy_(tried)
+        self.moved_rows[n].copy_(moved)
+        self.left_rows[n + 1].copy_(left)
+        self.error_rows[n].copy_(error)
+        if isinstance(stepper, BufferedStepper):
+            if self.want_dense:
+                stepper.polynomials[:, n].copy_(kept)
+        else:
+            if bool((error >= HOPELESS).any()):
+                raise PoisonedError
+            stepper.stages.append(kept)
+        stepper.y = y

@@ -1,0 +1,378 @@
+"""Figures of the wing `flow`: each takes a data set of `sciviz.flow.experiments` and returns a figure with alt text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import xarray as xr
+
+from sciviz.lab import theme
+from sciviz.lab.theme import Figure, axis_title
+
+
+def add_paths(
+    fig: Figure, paths: Any, name: str, *, tone: str, column: int = 1, width: float = 1.2, opacity: float = 0.8
+) -> Figure:
+    """Add paths in the plane, (particle, time, 2), as thin lines of one colour."""
+    paths = np.asarray(paths, dtype=float)
+    # One trace with gaps: plotly's cost is by the trace.
+    gap = np.full((len(paths), 1, 2), np.nan)
+    flat = np.concatenate([paths, gap], axis=1).reshape(-1, 2)[:-1] if len(paths) else np.empty((0, 2))
+    end = "" if column == 1 else str(column)
+    fig.add_trace(
+        go.Scatter(
+            x=flat[:, 0],
+            y=flat[:, 1],
+            mode="lines",
+            line={"color": tone, "width": width},
+            opacity=opacity,
+            name=name,
+            hoverinfo="skip",
+            xaxis=f"x{end}",
+            yaxis=f"y{end}",
+        )
+    )
+    return fig
+
+
+def square(fig: Figure, columns: int, extent: float | None = None) -> Figure:
+    """Give panels of the plane one scale on both axes, without tick marks where only shapes matter."""
+    layout: dict[str, Any] = {}
+    for number in range(1, columns + 1):
+        end = "" if number == 1 else str(number)
+        shown = {} if extent is None else {"range": [-extent, extent]}
+        # The panel's height stays: with its width left to fit, panels of one figure keep one scale.
+        layout[f"yaxis{end}"] = {"scaleanchor": f"x{end}", "scaleratio": 1, "nticks": 5, **shown}
+        layout[f"xaxis{end}"] = {"constrain": "domain", "nticks": 5, **shown}
+    return fig.update_layout(layout)
+
+
+def _timed_paths(fig: Figure, paths: Any, column: int, parts: int = 5) -> None:
+    """Draw paths from light (the start) to dark (the end)."""
+    paths = np.asarray(paths)
+    edges = np.linspace(0, paths.shape[1] - 1, parts + 1).round().astype(int)
+    for place in range(parts):
+        piece = paths[:, edges[place] : edges[place + 1] + 1]
+        tone = theme.time_color(place / (parts - 1))
+        add_paths(fig, piece, f"paths, part {place + 1} of {parts}", tone=tone, column=column)
+
+
+def plot_rounds(ds: xr.Dataset, num_particles: int = 90) -> Figure:
+    """Plot the paths of each flow in the chain, from light at the start to dark at the end."""
+    straight = ds.straightness.isel(seed=0).values
+    count = ds.sizes["round"]
+    words = ", then ".join(f"{value:.2g}" for value in straight)
+    fig = theme.figure(
+        title="One reflow is enough to straighten the paths",
+        subtitle="Each path goes from light (noise) to dark (data); S is the straightness, 0 for straight lines at constant speed",
+        alt=f"Paths of {num_particles} points from noise in the middle to {ds.attrs['target'].replace('_', ' ')}, one panel a "
+        f"flow. In the first the paths bend; from the second on they are straight. Straightness: {words}.",
+        height=400,
+    )
+    theme.columns(
+        fig,
+        *((f"Flow {n + 1}: S = {straight[n]:.2g}", "x₁", "x₂" if n == 0 else "") for n in range(count)),
+        gap=0.06,
+    )
+    for number in range(count):
+        _timed_paths(fig, ds.path.isel(round=number).values[:num_particles], number + 1)
+    extent = 1.1 * float(np.abs(ds.path.values[:, :num_particles]).max())
+    return square(fig, count, extent)
+
+
+def plot_straightness(ds: xr.Dataset) -> Figure:
+    """Plot straightness against the round, one line for the mean and dots for seeds."""
+    mean = ds.straightness.mean("seed").values
+    fig = theme.figure(
+        title="Reflow straightens a hundredfold once, and little after that",
+        subtitle=f"Dots: {ds.sizes['seed']} seeds",
+        alt=f"Straightness S on a logarithmic axis against the flow in the chain: {', '.join(f'{v:.2g}' for v in mean)}.",
+        x=axis_title(ds["round"]),
+        y=axis_title(ds.straightness),
+        y_type="log",
+        height=320,
+    )
+    theme.add_measurement(fig, ds["round"], mean, "mean", markers=False)
+    rounds = np.repeat(ds["round"].values, ds.sizes["seed"]).astype(float)
+    shift = np.tile(np.linspace(-0.06, 0.06, ds.sizes["seed"]), ds.sizes["round"])
+    theme.add_data(fig, rounds + shift, ds.straightness.values.ravel(), "seeds", tone=theme.color(0), size=8)
+    return fig.update_xaxes(tickvals=ds["round"].values, range=[0.7, ds.sizes["round"] + 0.3])
+
+
+def plot_costs(ds: xr.Dataset) -> Figure:
+    """Plot transport costs of all couplings, as shares of the independent coupling's, for each convex cost."""
+    share = (ds.transport_cost / ds.transport_cost.sel(coupling="independent")).mean("seed")
+    names = [str(name) for name in ds.coupling.values]
+    first = share.sel(coupling="flow 1").values
+    fig = theme.figure(
+        title="No convex cost rises, in any round",
+        subtitle=f"Mean cost of a pair, as a share of the independent coupling's; {ds.sizes['seed']} seeds",
+        alt=f"For each of {ds.sizes['cost']} convex costs: the independent coupling is 1; the first flow's coupling costs "
+        f"{first.min():.2f} to {first.max():.2f} of it; later flows the same or a little less.",
+        y="Share of the independent cost",
+        height=380,
+    )
+    place = np.arange(ds.sizes["cost"])
+    theme.add_baseline(fig, [-0.4, ds.sizes["cost"] - 0.6], [1, 1], "independent")
+    for index, name in enumerate(names[1:]):
+        here = share.sel(coupling=name).values
+        shift = 0.16 * (index - (len(names) - 2) / 2)
+        theme.add_data(fig, place + shift, here, name, tone=theme.color(index), size=12)
+        fig.data[-1].marker.symbol = theme.MARKERS[index]
+        fig.add_annotation(
+            x=place[-1] + shift, y=here[-1], text=name.removeprefix("flow "), showarrow=False, yshift=17,
+            font={"color": theme.text_color(theme.color(index)), "size": 13},
+        )  # fmt: skip
+    fig.add_annotation(
+        x=place[-1] - 0.36, y=share.sel(coupling="flow 1").values[-1], text="flow", showarrow=False, yshift=17,
+        font={"color": theme.MUTED, "size": 13},
+    )  # fmt: skip
+    fig.update_xaxes(tickvals=place, ticktext=[str(name) for name in ds.cost.values], range=[-0.5, len(place) - 0.5])
+    return fig.update_yaxes(range=[0, 1.1])
+
+
+def plot_errors(ds: xr.Dataset) -> Figure:
+    """Plot the distance of samples to the target against the number of Euler steps, for each flow."""
+    one = ds.error.sel(euler_steps=ds.euler_steps[0]).mean("seed").values
+    fig = theme.figure(
+        title="After a reflow one Euler step does what fifty did",
+        subtitle=f"Band: lowest to highest of {ds.sizes['seed']} seeds; grey: two fresh samples of the target",
+        alt=f"Sliced Wasserstein distance to the target against the number of Euler steps, both logarithmic. After "
+        f"{int(ds.euler_steps[0])} step: "
+        + ", ".join(f"flow {n + 1} {value:.2f}" for n, value in enumerate(one))
+        + ". The first flow's falls with the steps; the others' are flat, near the distance of two fresh samples.",
+        x=axis_title(ds.euler_steps),
+        y="Distance to the target",
+        x_type="log",
+        y_type="log",
+    )
+    theme.add_baseline(
+        fig, ds.euler_steps, np.full(ds.sizes["euler_steps"], float(ds.floor.mean())), "two fresh samples"
+    )
+    # The third flow lies on the second: two lines say it better than three.
+    for index in range(min(2, ds.sizes["round"])):
+        here = ds.error.isel(round=index)
+        theme.add_measurement(
+            fig, ds.euler_steps, here.mean("seed"), "", low=here.min("seed"), high=here.max("seed"), index=index,
+            markers=True,
+        )  # fmt: skip
+        fig.data[-1].name = f"flow {index + 1}"
+        fig.add_annotation(
+            x=0.0, y=float(np.log10(here.mean("seed")[0])), text=f"flow {index + 1}", showarrow=False, xshift=32, yshift=10,
+            font={"color": theme.text_color(theme.color(index)), "size": 13},
+        )  # fmt: skip
+    steps = [int(value) for value in ds.euler_steps.values]
+    fig.update_xaxes(tickmode="array", tickvals=steps, ticktext=[str(value) for value in steps])
+    return fig.update_layout(margin={"r": 150})
+
+
+def plot_sde_paths(ds: xr.Dataset) -> Figure:
+    """Plot paths from one set of starting points, for each strength of the noise."""
+    count = ds.sizes["epsilon"]
+    fig = theme.figure(
+        title="Different paths, the same law at the end",
+        subtitle="Exact velocity and score of a stochastic interpolant; light to dark: time",
+        alt="Paths of forty points from two clusters on the left to five clusters on a circle: smooth for ε = 0, and the more "
+        "jagged the stronger the noise. The end points fill the same five clusters.",
+        height=400,
+    )
+    theme.columns(
+        fig, *((f"ε = {float(e):g}", "x₁", "x₂" if n == 0 else "") for n, e in enumerate(ds.epsilon.values)), gap=0.06
+    )
+    for number in range(count):
+        paths = ds.path.isel(epsilon=number).values
+        _timed_paths(fig, paths, number + 1)
+        theme.add_data(fig, paths[:, -1, 0], paths[:, -1, 1], "ends", tone=theme.INK, size=5, column=number + 1)
+    return square(fig, count, 1.05 * float(np.abs(ds.path.values).max()))
+
+
+def plot_same_law(ds: xr.Dataset) -> Figure:
+    """Plot the distance of the end's law from the target for each strength of the noise."""
+    fig = theme.figure(
+        title="Flow and noisy paths end equally near the target",
+        subtitle=f"Dots: {ds.sizes['seed']} seeds; grey: two fresh samples of the target, mean over seeds",
+        alt="Sliced Wasserstein distance to the target at each strength of the noise: with exact fields "
+        + ", ".join(f"{float(v):.3f}" for v in ds.distance.sel(fields="exact").mean("seed"))
+        + f"; two fresh samples are {float(ds.floor.mean()):.3f} apart.",
+        x=axis_title(ds.epsilon),
+        y="Distance to the target",
+        height=340,
+    )
+    place = np.arange(ds.sizes["epsilon"])
+    theme.add_baseline(fig, [-0.4, len(place) - 0.6], [float(ds.floor.mean())] * 2, "two fresh samples")
+    for index, name in enumerate(ds.fields.values):
+        values = ds.distance.sel(fields=name).values
+        shift = 0.22 * (index - (ds.sizes["fields"] - 1) / 2)
+        spread = np.linspace(-0.05, 0.05, ds.sizes["seed"])
+        x = (place[:, None] + shift + spread).ravel()
+        theme.add_data(fig, x, values.ravel(), f"{name} fields", tone=theme.color(index), size=9)
+        fig.data[-1].marker.symbol = theme.MARKERS[index]
+        fig.add_annotation(
+            x=place[0] + shift, y=float(values[0].max()), text=str(name), showarrow=False, yshift=16,
+            font={"color": theme.text_color(theme.color(index)), "size": 13},
+        )  # fmt: skip
+    fig.update_xaxes(tickvals=place, ticktext=[f"{float(e):g}" for e in ds.epsilon], range=[-0.5, len(place) - 0.5])
+    fig.update_yaxes(rangemode="tozero")
+    return fig.update_layout(margin={"r": 140})
+
+
+def plot_transfer(ds: xr.Dataset) -> Figure:
+    """Plot one data set, where its points are carried, and where they come back to."""
+    fig = theme.figure(
+        title="From one data set to another, and back",
+        subtitle=f"Colour: where a point started. Carried there and back, no point ends more than {ds.attrs['round_trip']:.1g} "
+        "from its start",
+        alt=f"Three clouds of {ds.sizes['particle']} points, coloured by where each started: the start, where the flow carries "
+        f"them beside the target in grey, and where the reversed flow brings them. Sliced Wasserstein distance to the target "
+        f"{ds.attrs['error']:.2f}; two fresh samples of it are {ds.attrs['floor']:.2f} apart.",
+        height=400,
+    )
+    theme.columns(
+        fig, ("Start", "x₁", "x₂"), ("Carried to the target (grey)", "x₁", ""), ("And back", "x₁", ""), gap=0.06
+    )
+    angle = ds.start.values[:, 0]
+    bins = np.digitize(angle, np.quantile(angle, [0.25, 0.5, 0.75]))
+    theme.add_data(fig, *ds.real.values.T, "target", tone=theme.BASELINE, size=4, column=2)
+    fig.data[-1].marker.opacity = 0.5
+    for column, name in enumerate(("start", "end", "back"), start=1):
+        for group in range(4):
+            theme.add_data(
+                fig, *ds[name].values[bins == group].T, f"{name}, quarter {group + 1} from the left",
+                tone=theme.color(group), size=5, column=column,
+            )  # fmt: skip
+    return square(fig, 3, 1.08 * float(np.abs(np.stack([ds.start, ds.end, ds.real])).max()))
+
+
+def mosaic(images: Any, side: int) -> np.ndarray[Any, Any]:
+    """Return images (rows, columns, pixels) as one picture, with a rim between them."""
+    images = np.asarray(images)
+    rows, columns, _ = images.shape
+    result = np.full((rows * (side + 1), columns * (side + 1)), np.nan)
+    for row in range(rows):
+        for column in range(columns):
+            top, left = row * (side + 1), column * (side + 1)
+            result[top : top + side, left : left + side] = images[row, column].reshape(side, side)
+    return np.nan_to_num(result[:-1, :-1], nan=-1.0)
+
+
+def plot_digits(ds: xr.Dataset) -> Figure:
+    """Plot the digits that each network makes, one row a number of steps."""
+    side = round(ds.sizes["pixel"] ** 0.5)
+    steps = [int(value) for value in ds.euler_steps.values]
+    names = {"straight": "Straight lines", "reflowed": "After reflow", "diffusion": "Diffusion's path"}
+    fig = theme.figure(
+        title="After reflow one step gives digits; along a diffusion's path it gives fog",
+        subtitle=f"Same noise in each column; networks of one size and {ds.attrs['num_steps']:,} steps of training",
+        alt="Three mosaics of the digits 0 to 9, one row a number of Euler steps from "
+        f"{steps[0]} to {steps[-1]}. Straight lines: blurred means in one step, digits from four on. After reflow: digits from "
+        "one step on. Diffusion's path: noise in one step, digits only with many.",
+        height=330,
+    )
+    theme.columns(fig, *((names[str(name)], "", "") for name in ds.path.values), gap=0.05)
+    layout: dict[str, Any] = {"margin": {"l": 70, "r": 20, "b": 20}}
+    for column, name in enumerate(ds.path.values, start=1):
+        picture = mosaic(ds.image.sel(path=name).values, side)
+        theme.add_heatmap(fig, picture, title=str(name), column=column)
+        fig.data[-1].update(showscale=False, zmin=-1, zmax=1)
+        end = "" if column == 1 else str(column)
+        bare = {"ticks": "", "constrain": "domain", "showline": False}
+        middle = [(side + 1) * n + side / 2 - 0.5 for n in range(len(steps))]
+        words = [f"{count} step{'s' if count > 1 else ''}" for count in steps] if column == 1 else [""] * len(steps)
+        layout[f"yaxis{end}"] = {
+            **bare, "autorange": "reversed", "scaleanchor": f"x{end}", "tickvals": middle, "ticktext": words,
+        }  # fmt: skip
+        layout[f"xaxis{end}"] = {**bare, "showticklabels": False}
+    return fig.update_layout(layout)
+
+
+def plot_digit_distance(ds: xr.Dataset) -> Figure:
+    """Plot how far made digits are from held-out ones, against the number of steps."""
+    mean = ds.distance.mean("seed")
+    one = mean.isel(euler_steps=0)
+    fig = theme.figure(
+        title="What each further step buys",
+        subtitle="Fréchet distance of a small classifier's features to held-out digits (not FID); grey: training digits",
+        alt="Distance to held-out digits against the number of Euler steps. After one step: "
+        + ", ".join(f"{name} {float(one.sel(path=name)):.2f}" for name in ds.path.values)
+        + f"; training digits themselves are {float(ds.floor.mean()):.2f} away.",
+        x=axis_title(ds.euler_steps),
+        y="Distance to held-out digits",
+        x_type="log",
+        y_type="log",
+    )
+    theme.add_baseline(fig, ds.euler_steps, np.full(ds.sizes["euler_steps"], float(ds.floor.mean())), "training digits")
+    for index, name in enumerate(ds.path.values):
+        here = ds.distance.sel(path=name)
+        theme.add_measurement(fig, ds.euler_steps, here.mean("seed"), "", index=index, markers=True)
+        fig.data[-1].name = str(name)
+        fig.add_annotation(
+            x=0.0, y=float(np.log10(here.mean("seed")[0])), text=str(name), showarrow=False, xanchor="left", xshift=14,
+            yshift=10, font={"color": theme.text_color(theme.color(index)), "size": 13},
+        )  # fmt: skip
+    steps = [int(value) for value in ds.euler_steps.values]
+    fig.update_xaxes(tickmode="array", tickvals=steps, ticktext=[str(value) for value in steps])
+    return fig.update_layout(margin={"r": 150})
+
+
+def plot_crossing(ds: xr.Dataset, *, active: bool = False) -> Figure:
+    """Plot two crossing lines, the velocity that a regression learns, and where a point that follows it ends."""
+    meeting = ds.attrs["gap"]
+    fig = theme.figure(
+        title="Where lines cross at the same time, the flow cannot follow either",
+        subtitle=f"Time {ds.attrs['time']:.2f}; the two points pass {meeting:.2f} from each other at their nearest",
+        alt="Two dashed lines from sources on the left to targets on the right. Arrows show the mean velocity of lines near "
+        "each place at this time. Points that follow it from the sources end at "
+        + " and ".join(f"({float(x):.2f}, {float(y):.2f})" for x, y in ds.flow.values[:, -1])
+        + f". At the crossing the expected velocity is ({ds.attrs['velocity'][0]:.2f}, {ds.attrs['velocity'][1]:.2f}).",
+        x="x₁",
+        y="x₂",
+        height=420,
+    )
+    for start, end in zip(ds.start.values, ds.end.values, strict=True):
+        theme.add_theory(fig, [start[0], end[0]], [start[1], end[1]], "")
+        fig.data[-1].name = "line of a pair"
+    grid, arrow = ds.place.values.reshape(-1, 2), ds.arrow.values.reshape(-1, 2)
+    add_paths(fig, np.stack([grid, grid + 0.11 * arrow], axis=1), "expected velocity", tone=theme.BASELINE, width=1.6)
+    theme.add_data(fig, *grid.T, "place of an arrow", tone=theme.BASELINE, size=4)
+    for index, path in enumerate(ds.flow.values):
+        theme.add_measurement(fig, path[:, 0], path[:, 1], "", index=index)
+        fig.data[-1].name = f"follows the mean from source {index + 1}"
+    theme.add_data(fig, *ds.flow.values[:, int(ds.attrs["now"])].T, "now", tone=theme.ACTIVE, size=12)
+    theme.add_data(fig, *ds.start.values.T, "sources", tone=theme.ACTIVE if active else theme.INK, size=11)
+    theme.add_data(fig, *ds.end.values.T, "targets", tone=theme.ACTIVE if active else theme.INK, size=11)
+    fig.data[-1].marker.symbol = "square"
+    fig.update_xaxes(range=[-1.6, 1.6])
+    fig.update_yaxes(range=[-1.35, 1.35])
+    return fig.update_layout(margin={"r": 30})
+
+
+def plot_particles(ds: xr.Dataset) -> Figure:
+    """Plot particles at one moment and the paths they take, coloured by curvature."""
+    now = int(ds.attrs["now"])
+    bend = ds.curvature.values
+    fig = theme.figure(
+        title=f"Flow {ds.attrs['round']} with {ds.attrs['steps']} Euler steps: S = {ds.attrs['straightness']:.2g}",
+        subtitle="Paths: the darker, the more they bend; grey: the target",
+        alt=f"{ds.sizes['particle']} particles on their way from {ds.attrs['source']} to {ds.attrs['target']} at time "
+        f"{float(ds.time[now]):.2f}, with their paths. Sliced Wasserstein distance of the ends to the target: "
+        f"{ds.attrs['distance']:.2f}.",
+        x="x₁",
+        y="x₂",
+        height=480,
+    )
+    theme.add_data(fig, *ds.real.values.T, "target", tone=theme.BASELINE, size=4)
+    fig.data[-1].marker.opacity = 0.35
+    path = ds.path.values
+    levels = (
+        (0.0, 0.05, "#9dbfd6", "nearly straight"),
+        (0.05, 0.4, "#4a86a8", "bent"),
+        (0.4, np.inf, "#0b2f53", "sharply bent"),
+    )
+    for low, high, tone, name in levels:
+        chosen = path[(bend >= low) & (bend < high)]
+        add_paths(fig, chosen, name, tone=tone)
+    theme.add_data(fig, *path[:, now].T, "particles", tone=theme.ACTIVE, size=6)
+    fig.update_layout(margin={"r": 30})
+    return square(fig, 1, float(ds.attrs["extent"]))

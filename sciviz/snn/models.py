@@ -217,11 +217,14 @@ class Membrane:
             If a current is not finite.
         """
         check_finite(current=current)
+        return self.resume(current, torch.full_like(current[0], self.rest - self.reset))
+
+    def resume(self, current: Float[Tensor, "time *neurons"], state: Float[Tensor, "*neurons"]) -> Trace:
+        """Run on from a state: the potential after its last reset, in mV above `reset`."""
         decay = decay_of(self.tau, self.dt)
         # Measured from the reset potential, the reset is a reset to zero.
         drive = (current * self.resistance + (self.rest - self.reset)) * (1 - decay)
-        start = torch.full_like(current[0], self.rest - self.reset)
-        spikes, membrane = lif(drive, decay=decay, threshold=self.threshold - self.reset, reset="zero", initial=start)
+        spikes, membrane = lif(drive, decay=decay, threshold=self.threshold - self.reset, reset="zero", initial=state)
         return Trace(spikes, membrane + self.reset)
 
     def step(self, current: Float[Tensor, "*neurons"], state: Any = None) -> Step:

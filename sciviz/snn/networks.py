@@ -15,11 +15,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sciviz.lab.checks import check_choice, check_int, check_positive
+from sciviz.lab.checks import check_choice, check_int, check_nonnegative, check_positive
 from sciviz.snn.models import Leaky, Neuron
 from sciviz.snn.neurons import Trace
 
-READOUTS = ("mean", "last", "count")
+READOUTS = ("sum", "last", "count")
 
 
 def spread_linear(
@@ -72,8 +72,8 @@ class SpikingNetwork(nn.Module):
     num_networks
         Train so many networks with weights of their own as one; None is a single network without that dimension.
     readout
-        "mean": the last layer's current, averaged over time. "last": a leaky sum of it at the last step, with the time
-        constant `tau_readout` steps. "count": the last layer fires too, and its spikes are counted.
+        "sum": the last layer sums its input spikes over time and never fires. "last": it leaks, with the time constant
+        `tau_readout` steps, and is read at the last step. "count": the last layer fires too, and its spikes are counted.
     gain
         Factor on the weights' scale: sparse spikes need more than a constant current does.
 
@@ -94,7 +94,7 @@ class SpikingNetwork(nn.Module):
         seed: int,
         neuron: Neuron | None = None,
         num_networks: int | None = None,
-        readout: str = "mean",
+        readout: str = "sum",
         tau_readout: float = 20.0,
         gain: float = 1.0,
     ) -> None:
@@ -141,11 +141,11 @@ class SpikingNetwork(nn.Module):
         return Output(logits, layers)
 
     def _summed(self, spikes: Tensor) -> Tensor:
-        if self.readout == "mean":
-            return spikes.mean(0)
+        if self.readout == "sum":
+            return spikes.sum(0)
         ages = torch.arange(len(spikes) - 1, -1, -1, dtype=spikes.dtype, device=spikes.device)
         kernel = torch.exp(-ages / self.tau_readout)
-        return torch.tensordot(kernel / kernel.sum(), spikes, dims=1)
+        return torch.tensordot(kernel, spikes, dims=1)
 
     def _check(self, X: Tensor) -> None:
         lead = self.weights[0].shape[:-2]
@@ -172,6 +172,7 @@ def train(
     batch_size: int = 64,
     lr: float = 2e-3,
     decay_lr: bool = True,
+    spike_penalty: float = 0.0,
 ) -> list[float]:
     """Train a network, or an ensemble, by surrogate gradients: cross-entropy, Adam, a rate that falls to zero by a cosine.
 
@@ -181,6 +182,8 @@ def train(
         Spikes or currents (time, [networks,] sample, inputs) and classes ([networks,] sample).
     seed
         Orders the batches; all networks of an ensemble see the same positions in the same order.
+    spike_penalty
+        Price of a spike: this times the share of neurons and steps that fire, added to the loss.
 
     Returns
     -------
@@ -199,6 +202,7 @@ def train(
     """
     check_int(1, num_epochs=num_epochs, batch_size=batch_size)
     check_positive(lr=lr)
+    check_nonnegative(spike_penalty=spike_penalty)
     optimizer = torch.optim.Adam(network.parameters(), lr=lr)
     num = X.shape[-2]
     per_epoch = math.ceil(num / batch_size)
@@ -215,9 +219,12 @@ def train(
             batch = (X[:1] if constant else X).index_select(-2, chosen)
             batch = batch.expand(len(X), *batch.shape[1:]) if constant else batch
             target = y.index_select(-1, chosen)
-            logits = network(batch).logits
+            logits, layers = network(batch)
             target = target.expand(logits.shape[:-1])
             loss = nn.functional.cross_entropy(logits.flatten(0, -2), target.flatten(), reduction="sum")
+            if spike_penalty > 0:
+                share = sum(trace.spikes.mean((0, -2, -1)).sum() for trace in layers)
+                loss = loss + spike_penalty * len(chosen) * share
             optimizer.zero_grad(set_to_none=True)
             # Summed over networks, averaged over samples: each network's gradient is its own.
             (loss / len(chosen)).backward()  # type: ignore[no-untyped-call]

@@ -129,6 +129,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     cache.add_argument("action", choices=("show", "clear"))
     cache.set_defaults(run=_cache)
+
+    from sciviz.coursework.commands import add_commands
+
+    add_commands(commands)
     return parser
 
 

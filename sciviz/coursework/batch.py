@@ -13,14 +13,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sciviz.coursework import grading
 from sciviz.coursework.classroom import Classroom, derive
 from sciviz.coursework.release import need_nbgrader, released_text
-from sciviz.coursework.sandbox import SandboxError, need_bubblewrap
+from sciviz.coursework.sandbox import Room, SandboxError, need_bubblewrap
 from sciviz.coursework.source import Assignment
 from sciviz.coursework.submissions import NotAccepted, Submission, find_submissions, open_notebook
 
@@ -76,7 +76,8 @@ def grade_batch(
     found = find_submissions(submissions, name, classroom.people)
     folder = classroom.folder / "results" / name
     folder.mkdir(parents=True, exist_ok=True)
-    context = _context(classroom, assignment)
+    released = released_text(assignment, classroom.variant(name), classroom.seed_key)
+    context = _context(classroom, assignment, released)
     done = Graded(strangers=found.strangers)
     waiting: list[tuple[Submission, str]] = []
     for submission in found.submissions:
@@ -101,7 +102,20 @@ def grade_batch(
             waiting.append((submission, key))
         else:
             done.records[submission.student] = record
-    _run(classroom, assignment, submissions, waiting, folder, done, workers or os.cpu_count() or 1, unsafe, progress)
+    if waiting:
+        private = [classroom.folder, submissions]
+        with Room(assignment.hidden, assignment.limits, private=private, unsafe=unsafe) as room:
+            start = {
+                "class": str(classroom.folder),
+                "assignment": name,
+                "submissions": str(submissions.resolve()),
+                "unsafe": unsafe,
+                "released": [asdict(cell) for cell in grading.handed_out(json.loads(released))],
+                "questions": [asdict(asked) for asked in assignment.questions],
+                "limits": assignment.limits,
+                "room": str(room.folder),
+            }
+            _run(start, waiting, folder, done, workers or os.cpu_count() or 1, progress)
     about = {submission.student: submission for submission in found.submissions}
     for student, record in done.records.items():
         submission = about[student]
@@ -112,12 +126,12 @@ def grade_batch(
     return done
 
 
-def _context(classroom: Classroom, assignment: Assignment) -> str:
+def _context(classroom: Classroom, assignment: Assignment, released: str) -> str:
     """Return a digest of all that a grade depends on besides the notebook."""
     here = Path(__file__).parent
     parts = [
         str(grading.FORMAT),
-        released_text(assignment, classroom.variant(assignment.name), classroom.seed_key),
+        released,
         (assignment.folder / f"{assignment.name}.py").read_text(encoding="utf-8"),
         json.dumps([assignment.limits, assignment.hidden, [asked.points for asked in assignment.questions]]),
         derive(classroom.secret, "context").hex(),
@@ -209,31 +223,24 @@ class _Worker:
 
 
 def _run(
-    classroom: Classroom,
-    assignment: Assignment,
-    submissions: Path,
+    start: dict[str, Any],
     waiting: Sequence[tuple[Submission, str]],
     folder: Path,
     done: Graded,
     workers: int,
-    unsafe: bool,
     progress: bool,
 ) -> None:
     from tqdm.auto import tqdm
 
-    if not waiting:
-        return
-    start = {
-        "class": str(classroom.folder),
-        "assignment": assignment.name,
-        "submissions": str(submissions.resolve()),
-        "unsafe": unsafe,
-    }
     left = list(reversed(waiting))
     running: set[_Worker] = set()
     selector = selectors.DefaultSelector()
     bar = tqdm(
-        total=len(waiting), desc=f"grading {assignment.name}", unit="submission", disable=not progress, file=sys.stderr
+        total=len(waiting),
+        desc=f"grading {start['assignment']}",
+        unit="submission",
+        disable=not progress,
+        file=sys.stderr,
     )
 
     def begin() -> None:

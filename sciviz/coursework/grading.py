@@ -10,14 +10,14 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sciviz.coursework.classroom import generator
 from sciviz.coursework.questions import Case, Question, Value
 from sciviz.coursework.sandbox import Crash, Room, Student
-from sciviz.coursework.source import Asked, Assignment, role
+from sciviz.coursework.source import Asked, Assignment
 
 FORMAT = 1
 _JUDGE_SECONDS = 30.0
@@ -27,6 +27,25 @@ _BUILTIN = {
     name for name, value in vars(builtins).items() if isinstance(value, type) and issubclass(value, BaseException)
 }
 _LIMIT = "took longer than its {:g} seconds"
+
+
+@dataclass(frozen=True)
+class Handed:
+    """A cell of the students' copy as it was handed out."""
+
+    role: str
+    question: str
+    source: str
+
+
+def handed_out(released: Any) -> list[Handed]:
+    """Return the cells of a students' copy that have a role."""
+    return [
+        # A file holds source as a list of lines, nbformat as one string.
+        Handed(ours["role"], ours.get("question", ""), "".join(cell["source"]))
+        for cell in released["cells"]
+        if (ours := cell["metadata"].get("sciviz"))
+    ]
 
 
 @dataclass(frozen=True)
@@ -42,7 +61,7 @@ class Job:
     """
 
     assignment: Assignment
-    released: Any
+    released: Sequence[Handed]
     variant: dict[str, Any]
     secret: bytes
     student: str
@@ -166,7 +185,7 @@ class _Attempt:
             said = reply.get("unreadable") or reply.get("error", {}).get("type", "")
             self.problem = f"The notebook cannot be read: {str(said)[:100]}."
             return
-        released = _by_source(self._job.released)
+        released = {plain_source(cell.source): cell.role for cell in self._job.released}
         for cell in reply["cells"]:
             source = plain_source(str(cell["source"]))
             known = released.get(source, "")
@@ -199,8 +218,8 @@ class _Attempt:
         return {name.strip().casefold() for name in found} - {"your id"}
 
     def _prelude(self) -> None:
-        for cell in self._job.released.cells:
-            kind = role(cell)
+        for cell in self._job.released:
+            kind = cell.role
             if kind not in ("student", "variant", "setup"):
                 continue
             source = f"student = {self._job.student!r}" if kind == "student" else cell.source
@@ -268,10 +287,6 @@ class _Attempt:
             raise Crash("was not run")
         limit = case.seconds or self._limits["call"]
         return self._request({"op": "ask", "request": case.request()}, limit)
-
-
-def _by_source(released: Any) -> dict[str, str]:
-    return {plain_source(cell.source): role(cell) for cell in released.cells if role(cell)}
 
 
 # --- questions --------------------------------------------------------------------------------------------------------
@@ -381,16 +396,15 @@ def _alarm(seconds: float) -> Iterator[None]:
 
 def _manual(asked: Asked, job: Job, attempt: _Attempt) -> dict[str, Any]:
     """Return what was written for a question that is graded by hand."""
-    (released,) = [
-        cell for cell in job.released.cells if role(cell) == "manual" and cell.metadata.sciviz.question == asked.id
+    (handed,) = [
+        plain_source(cell.source) for cell in job.released if (cell.role, cell.question) == ("manual", asked.id)
     ]
-    handed_out = plain_source(released.source)
-    texts = [cell["source"] for cell in attempt.cells if cell["grade_id"] == asked.id and cell["source"] != handed_out]
+    texts = [cell["source"] for cell in attempt.cells if cell["grade_id"] == asked.id and cell["source"] != handed]
     if not texts and not any(cell["grade_id"] == asked.id for cell in attempt.cells):
         # The cell lost its mark, as on some platforms: then by the heading that it begins with.
-        head = handed_out.split("\n", 1)[0]
+        head = handed.split("\n", 1)[0]
         texts = [
-            cell["source"] for cell in attempt.cells if cell["source"].startswith(head) and cell["source"] != handed_out
+            cell["source"] for cell in attempt.cells if cell["source"].startswith(head) and cell["source"] != handed
         ]
     text = "\n\n".join(texts)
     digest = hashlib.sha256(text.encode()).hexdigest()[:16] if text else ""

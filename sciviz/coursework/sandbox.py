@@ -80,6 +80,8 @@ class Room:
         Folders that must not be seen inside even if they lie in what is bound.
     unsafe
         Run without any sandbox.
+    folder
+        One that another process has made, to be shared.
     """
 
     def __init__(
@@ -89,28 +91,35 @@ class Room:
         *,
         private: Iterable[Path] = (),
         unsafe: bool = False,
+        folder: Path | None = None,
     ) -> None:
         self.hidden = sorted(set(hidden))
         self.limits = dict(limits)
         self.unsafe = unsafe
         if not unsafe:
             need_bubblewrap()
-        self._folder = Path(tempfile.mkdtemp(prefix="sciviz-sandbox-"))
-        self.library = self._folder / "library"
+        self._shared = folder is not None
+        self.folder = folder or Path(tempfile.mkdtemp(prefix="sciviz-sandbox-"))
+        self.library, self.program = self.folder / "library", self.folder / "program"
+        self._masked = [Path(path).resolve() for path in private]
+        if not self._shared:
+            self._fill()
+
+    def _fill(self) -> None:
         filtered_package(self.library, self.hidden)
-        self.program = self._folder / "program"
         self.program.mkdir(mode=0o755)
         for name in ("inside.py", "wire.py"):
             shutil.copyfile(Path(__file__).with_name(name), self.program / name)
             (self.program / name).chmod(0o644)
-        (self._folder / "passwd").write_text(f"student:x:{_uid()}:{_uid()}:student:{_HOME}:/bin/sh\n")
-        (self._folder / "group").write_text(f"student:x:{_uid()}:\n")
-        (self._folder / "filter").write_bytes(_filter())
-        self._masked = [Path(path).resolve() for path in private]
+        (self.folder / "passwd").write_text(f"student:x:{_uid()}:{_uid()}:student:{_HOME}:/bin/sh\n")
+        (self.folder / "group").write_text(f"student:x:{_uid()}:\n")
+        (self.folder / "filter").write_bytes(_filter())
 
     def close(self) -> None:
-        """Remove the shared files."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        """Remove the files, if they are its own."""
+        if self._shared:
+            return
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> Room:
         return self
@@ -162,7 +171,7 @@ class Room:
         for name in ("/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime"):
             options += ["--ro-bind-try", name, name]
         for name in ("passwd", "group"):
-            options += ["--ro-bind", str(self._folder / name), f"/etc/{name}"]
+            options += ["--ro-bind", str(self.folder / name), f"/etc/{name}"]
         options += ["--ro-bind", str(self.library), _LIBRARY, "--ro-bind", str(self.program), _PROGRAM]
         options += ["--proc", "/proc", "--dev", "/dev"]
         for name, size in ((_HOME, 128), ("/tmp", 64), ("/dev/shm", 64)):
@@ -326,7 +335,7 @@ class Student:
             python = [sys.executable, *_OPTIONS, str(room.program / "inside.py")]
             variables = _environment(self._scratch, str(room.library))
             return subprocess.Popen(python, env=variables, cwd=self._scratch, pass_fds=pass_on, **common)
-        descriptor = os.open(room._folder / "filter", os.O_RDONLY)
+        descriptor = os.open(room.folder / "filter", os.O_RDONLY)
         try:
             return subprocess.Popen(room.command(descriptor), pass_fds=[*pass_on, descriptor], **common)
         finally:

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import nbformat
-
 from sciviz.coursework.questions import Checks, load_checks
 from sciviz.lab.places import course_dir
 
@@ -99,6 +97,8 @@ def read_assignment(name: str, folder: Path | None = None, *, fix: bool = False)
         With one sentence for the first thing that is wrong.
     """
     folder = folder or assignments_dir()
+    import nbformat
+
     path = folder / f"{name}.ipynb"
     if not path.is_file():
         known = ", ".join(assignment_names(folder)) or "none"
@@ -118,6 +118,8 @@ def read_assignment(name: str, folder: Path | None = None, *, fix: bool = False)
 
 def complete(notebook: Any) -> None:
     """Write nbgrader's metadata (schema 3) from ours, in place."""
+    import nbformat
+
     for cell in notebook.cells:
         ours = cell.metadata.get("sciviz", {})
         kind = role(cell)

@@ -33,17 +33,22 @@ def main() -> None:
 
 def _serve(requests: Any, answers: int) -> None:
     from sciviz.coursework.classroom import read_class
-    from sciviz.coursework.grading import Job, grade, nothing_graded
-    from sciviz.coursework.release import student_copy
+    from sciviz.coursework.grading import Handed, Job, grade, nothing_graded
+    from sciviz.coursework.questions import load_checks
     from sciviz.coursework.sandbox import Room, SandboxError
+    from sciviz.coursework.source import Asked, Assignment
     from sciviz.coursework.submissions import NotAccepted, open_notebook
 
     start = json.loads(requests.readline())
     classroom = read_class(Path(start["class"]))
-    assignment = classroom.assignment(start["assignment"])
-    released = student_copy(assignment, classroom.variant(assignment.name), classroom.seed_key)
+    name, folder = start["assignment"], classroom.folder / "assignments"
+    questions = tuple(Asked(**asked) for asked in start["questions"])
+    # Not read from the notebook again: the library for that takes longer to load than a grade takes.
+    assignment = Assignment(name, folder, None, load_checks(folder / f"{name}.py"), questions, start["limits"])
+    released = [Handed(**cell) for cell in start["released"]]
     private = [classroom.folder, Path(start["submissions"])]
-    with Room(assignment.hidden, assignment.limits, private=private, unsafe=start["unsafe"]) as room:
+    shared = Path(start["room"])
+    with Room(assignment.hidden, assignment.limits, private=private, unsafe=start["unsafe"], folder=shared) as room:
         _say(answers, {"ready": True})
         for line in requests:
             request = json.loads(line)

@@ -26,7 +26,7 @@ GAINS = {"current": 1.0, "rate": 1.0, "latency": 3.0}
 
 def _encoded(X: Tensor, num_steps: int, encoding: str, seed: int) -> Tensor:
     """Encode (seed, sample, pixel) as (time, seed, sample, pixel)."""
-    return encode(X.flatten(0, 1), num_steps, encoding=encoding, seed=seed).unflatten(1, X.shape[:2])
+    return encode(X.flatten(0, 1), num_steps, encoding=encoding, seed=seed).view(num_steps, *X.shape)
 
 
 def _operations(network: SpikingNetwork, X: Tensor, encoding: str) -> list[Operations]:

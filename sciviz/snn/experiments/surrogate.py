@@ -138,8 +138,8 @@ def steepness_scan(
     """
     check_int(1, num_seeds=num_seeds, num_train=num_train, num_epochs=num_epochs, num_steps=num_steps)
     digits = digit_splits(seed, num_seeds, num_train=num_train, num_test=360)
-    X = encode(digits.X.flatten(0, 1), num_steps).unflatten(1, (num_seeds, -1))
-    X_test = encode(digits.X_test.flatten(0, 1), num_steps).unflatten(1, (num_seeds, -1))
+    X = encode(digits.X.flatten(0, 1), num_steps).view(num_steps, num_seeds, -1, 64)
+    X_test = encode(digits.X_test.flatten(0, 1), num_steps).view(num_steps, num_seeds, -1, 64)
     found = np.empty((len(kinds), len(steepnesses), num_seeds))
     norms = np.empty_like(found)
     for i, kind in enumerate(kinds):

@@ -44,11 +44,11 @@ def contour_derivatives(
     *,
     seed: int,
     num_seeds: int = 5,
-    sizes: Sequence[int] = (32, 32, 10),
-    gain: float = 0.8,
+    sizes: Sequence[int] = (24, 24, 10),
+    gain: float = 0.5,
     num_nudges: Sequence[int] = (2, 4, 6, 8),
     radii: Sequence[float] = (0.05, 0.1, 0.2, 0.4, 0.8),
-    num_samples: int = 32,
+    num_samples: int = 16,
     activation: str = "tanh",
 ) -> xr.Dataset:
     """Compare derivatives from finite nudges on a circle with the exact ones, on digits, before training.
@@ -76,7 +76,7 @@ def contour_derivatives(
     for i, count in enumerate(num_nudges):
         for j, radius in enumerate(radii):
             found = contour_errors(
-                weight, drive, state, target, num_nudges=count, radius=radius, num_steps=120, activation=activation
+                weight, drive, state, target, num_nudges=count, radius=radius, num_steps=80, activation=activation
             )
             errors[i, j] = (found - exact).flatten(1).norm(dim=1) / exact.flatten(1).norm(dim=1)
     return dataset(
@@ -110,16 +110,16 @@ def jacobian_homeostasis(
     *,
     seed: int,
     num_seeds: int = 5,
-    sizes: Sequence[int] = (64, 64, 64, 10),
-    gain: float = 0.8,
-    homeostasis: float = 0.1,
+    sizes: Sequence[int] = (40, 40, 10),
+    gain: float = 0.5,
+    homeostasis: float = 0.2,
     num_train: int = 1000,
-    num_steps: int = 300,
+    num_steps: int = 250,
     batch_size: int = 64,
-    lr: float = 0.003,
+    lr: float = 0.002,
     radius: float = 0.2,
     num_nudges: int = 2,
-    relax_steps: int = 20,
+    relax_steps: int = 15,
     record_every: int = 25,
     activation: str = "tanh",
 ) -> xr.Dataset:

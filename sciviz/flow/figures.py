@@ -234,7 +234,7 @@ def plot_transfer(ds: xr.Dataset) -> Figure:
     )
     angle = ds.start.values[:, 0]
     bins = np.digitize(angle, np.quantile(angle, [0.25, 0.5, 0.75]))
-    theme.add_data(fig, *ds.real.values.T, "target", tone=theme.BASELINE, size=4, column=2)
+    theme.add_data(fig, *ds.goal.values.T, "target", tone=theme.BASELINE, size=4, column=2)
     fig.data[-1].marker.opacity = 0.5
     for column, name in enumerate(("start", "end", "back"), start=1):
         for group in range(4):
@@ -242,7 +242,7 @@ def plot_transfer(ds: xr.Dataset) -> Figure:
                 fig, *ds[name].values[bins == group].T, f"{name}, quarter {group + 1} from the left",
                 tone=theme.color(group), size=5, column=column,
             )  # fmt: skip
-    return square(fig, 3, 1.08 * float(np.abs(np.stack([ds.start, ds.end, ds.real])).max()))
+    return square(fig, 3, 1.08 * float(np.abs(np.stack([ds.start, ds.end, ds.goal])).max()))
 
 
 def mosaic(images: Any, side: int) -> np.ndarray[Any, Any]:
@@ -362,7 +362,7 @@ def plot_particles(ds: xr.Dataset) -> Figure:
         y="x₂",
         height=480,
     )
-    theme.add_data(fig, *ds.real.values.T, "target", tone=theme.BASELINE, size=4)
+    theme.add_data(fig, *ds.goal.values.T, "target", tone=theme.BASELINE, size=4)
     fig.data[-1].marker.opacity = 0.35
     path = ds.path.values
     levels = (

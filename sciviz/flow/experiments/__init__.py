@@ -13,6 +13,7 @@ from sciviz.flow.experiments.digits import (
 from sciviz.flow.experiments.rectified import (
     cloud,
     cost_claim,
+    crossing_lines,
     flow_between,
     marginal_claim,
     one_call,
@@ -29,6 +30,7 @@ __all__ = [
     "classifier_features",
     "cloud",
     "cost_claim",
+    "crossing_lines",
     "few_steps",
     "few_steps_claim",
     "flow_between",

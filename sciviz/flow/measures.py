@@ -223,7 +223,7 @@ def frechet_distance(x: Float[Tensor, "n f"], y: Float[Tensor, "m f"]) -> float:
     check_same_last_dim(x=x, y=y)
     check_int(2, points_of_x=len(x), points_of_y=len(y))
     one, other = x.detach().double(), y.detach().double()
-    s0, s1 = torch.cov(one.T), torch.cov(other.T)
+    s0, s1 = torch.cov(one.T).atleast_2d(), torch.cov(other.T).atleast_2d()
     # The trace of the root of a product is the sum of the roots of its eigenvalues.
     roots = torch.linalg.eigvals(s0 @ s1).real.clamp_min(0).sqrt().sum()
     return float((one.mean(0) - other.mean(0)).square().sum() + s0.trace() + s1.trace() - 2 * roots)

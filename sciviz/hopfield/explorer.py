@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from functools import lru_cache
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -118,40 +119,50 @@ def _describe_digits(now: _Settling) -> str:
     )
 
 
-def _draw_digits(now: _Settling) -> theme.Figure:
-    fig = theme.figure(
-        title=f"{now.memory.capitalize()} memory after {now.step} step{'s' if now.step != 1 else ''}",
-        alt=f"Left: the cue. Then the state of the {now.memory} memory after {now.step} steps, and the stored digit nearest "
-        f"to it. Right: the energy, from {now.energy[0]:.3g} to {now.energy[-1]:.3g} over {_STEPS} steps.",
-        height=330,
-    )
+@lru_cache(maxsize=1)
+def _digit_layout() -> dict[str, Any]:
+    """What no move changes: plotly takes longer to check it than all the rest of a drawing takes."""
+    fig = theme.figure(title="-", alt="-", height=330)
     theme.columns(
         fig,
         ("Cue", "", ""),
-        (f"State, step {now.step}", "", ""),
+        ("State", "", ""),
         ("Nearest stored", "", ""),
         ("Energy", "Step", ""),
         widths=(1.0, 1.0, 1.0, 1.5),
         gap=0.06,
     )
+    layout: dict[str, Any] = {"margin": {"l": 24, "r": 24}}
+    for end in ("", "2", "3"):
+        bare = {"showticklabels": False, "ticks": "", "constrain": "domain"}
+        layout[f"yaxis{end}"] = {**bare, "autorange": "reversed", "scaleanchor": f"x{end}"}
+        layout[f"xaxis{end}"] = bare
+    fig.update_layout(layout)
+    kept: dict[str, Any] = fig.layout.to_plotly_json()
+    return kept
+
+
+def _draw_digits(now: _Settling) -> theme.Figure:
+    layout = deepcopy(_digit_layout())
+    layout["title"]["text"] = f"{now.memory.capitalize()} memory after {now.step} step{'s' if now.step != 1 else ''}"
+    layout["annotations"][1]["text"] = f"<b>State, step {now.step}</b>"
+    layout["meta"] = {
+        "alt": f"Left: the cue. Then the state of the {now.memory} memory after {now.step} steps, and the stored digit nearest "
+        f"to it. Right: the energy, from {now.energy[0]:.3g} to {now.energy[-1]:.3g} over {_STEPS} steps."
+    }
+    fig = theme.Figure(layout=layout)
     state = now.states[now.step]
     span = max(float(np.abs(now.states).max()), 1e-6)
-    layout: dict[str, Any] = {"margin": {"l": 24, "r": 24}}
     pictures = ((now.cue, 0.0, 1.0), (state, -span, span), (now.nearest[now.step], 0.0, 1.0))
     for column, (picture, low, high) in enumerate(pictures, start=1):
         theme.add_heatmap(
             fig, picture.reshape(8, 8), title=("cue", "state", "nearest stored")[column - 1], column=column
         )
         fig.data[-1].update(showscale=False, zmin=low, zmax=high)
-        end = "" if column == 1 else str(column)
-        bare = {"showticklabels": False, "ticks": "", "constrain": "domain"}
-        layout[f"yaxis{end}"] = {**bare, "autorange": "reversed", "scaleanchor": f"x{end}"}
-        layout[f"xaxis{end}"] = bare
     steps = np.arange(_STEPS + 1)
     theme.add_measurement(fig, steps, now.energy, "", shade=theme.MUTED, markers=True, column=4)
     fig.data[-1].name = "energy"
     theme.add_data(fig, [now.step], [now.energy[now.step]], "this step", tone=theme.ACTIVE, size=13, column=4)
-    fig.update_layout(layout)
     return fig
 
 

@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import platform
+import resource
 import shlex
 import statistics
 import subprocess
@@ -27,7 +28,8 @@ WORK_SECONDS = 1.0
 CELLS = (
     "seed: int = 0  # which draw [0..100000]",
     "import time\n\nimport torch\n\nimport sciviz\n\nrun = sciviz.start(seed=seed)",
-    f"began = time.perf_counter()\nwhile time.perf_counter() - began < {WORK_SECONDS}:\n"
+    # Processor time, so that the work is the same on a busy machine.
+    f"began = time.process_time()\nwhile time.process_time() - began < {WORK_SECONDS}:\n"
     "    total = float(torch.randn(100, 100).sum())",
     "run.claim('bench/total', says='a sum', measured=total, holds=True, criterion='none')",
 )
@@ -42,22 +44,23 @@ def write_notebook(path: Path) -> None:
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
 
 
-def timed(command: list[str], folder: Path) -> float:
-    """Run a command to its end; return its wall time in seconds."""
-    began = time.perf_counter()
+def timed(command: list[str], folder: Path) -> tuple[float, float]:
+    """Run a command to its end; return its wall time and the processor time of all that it started, in seconds."""
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run(command, cwd=folder, env={**os.environ, **ONE_THREAD}, capture_output=True, text=True)
+    wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
         raise RuntimeError(f"{shlex.join(command)} failed:\n{done.stdout}{done.stderr}")
-    return time.perf_counter() - began
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def papermill_loop(folder: Path, points: int) -> float:
+def papermill_loop(folder: Path, points: int) -> tuple[float, float]:
     """Time a shell loop of papermill over the points."""
     run = f"{shlex.quote(sys.executable)} -m papermill --no-progress-bar bench.ipynb out.ipynb -p seed $seed"
     return timed(["sh", "-ec", f"for seed in $(seq 0 {points - 1}); do {run}; done"], folder)
 
 
-def sweep(folder: Path, points: int, workers: int) -> float:
+def sweep(folder: Path, points: int, workers: int) -> tuple[float, float]:
     """Time a sweep over the points, its start, collection and page included."""
     out = tempfile.mkdtemp(dir=folder)
     command = ["sweep", "bench.ipynb", "--grid", f"seed=0:{points}", "--workers", str(workers), "-o", out]
@@ -71,7 +74,7 @@ def measure(points: int, rounds: int) -> dict[str, Any]:
         "sweep, 1 worker": lambda folder: sweep(folder, points, 1),
         "sweep, 2 workers": lambda folder: sweep(folder, points, 2),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     loads = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -82,19 +85,24 @@ def measure(points: int, rounds: int) -> dict[str, Any]:
             for name in names:
                 loads.append(os.getloadavg()[0])
                 seconds[name].append(ways[name](folder))
-                print(f"round {number + 1}: {name}: {seconds[name][-1]:.1f} s", file=sys.stderr)
+                print(
+                    f"round {number + 1}: {name}: {seconds[name][-1][0]:.1f} s, {seconds[name][-1][1]:.1f} s of processors",
+                    file=sys.stderr,
+                )
     return {"seconds": seconds, "load": [round(load, 2) for load in loads]}
 
 
 def summary(points: int, measured: dict[str, Any]) -> dict[str, Any]:
     """Return points per minute, overhead a point, and how the sweeps compare with the loop, round by round."""
     seconds = measured["seconds"]
-    loop = seconds["papermill"]
+    loop = [wall for wall, _ in seconds["papermill"]]
     rows = {}
-    for name, times in seconds.items():
+    for name, pairs in seconds.items():
+        times, processor = [wall for wall, _ in pairs], [used for _, used in pairs]
         overhead = [t / points - WORK_SECONDS for t in times]
         rows[name] = {
             "seconds": [round(t, 2) for t in times],
+            "processor_seconds_per_point": [round(t / points, 2) for t in processor],
             "points_per_minute": round(60 * points / statistics.median(times), 1),
             "overhead_seconds_per_point": round(statistics.median(overhead), 2),
             "times_as_fast_as_papermill": [round(a / b, 2) for a, b in zip(loop, times, strict=True)],
@@ -115,11 +123,12 @@ def summary(points: int, measured: dict[str, Any]) -> dict[str, Any]:
 
 def shown(found: dict[str, Any]) -> str:
     """Return the record as a table."""
-    lines = [f"{'':<18} points per minute   overhead per point   as fast as papermill, by round"]
+    lines = [f"{'':<18} points/min   overhead/point   processor s/point   as fast as papermill, by round"]
     for name, row in found["ways"].items():
         rounds = ", ".join(f"{ratio:.2f}x" for ratio in row["times_as_fast_as_papermill"])
-        overhead = row["overhead_seconds_per_point"]
-        lines.append(f"{name:<18} {row['points_per_minute']:>17} {overhead:>18} s   {rounds}")
+        used = statistics.median(row["processor_seconds_per_point"])
+        per_minute, overhead = row["points_per_minute"], row["overhead_seconds_per_point"]
+        lines.append(f"{name:<18} {per_minute:>10} {overhead:>14} s {used:>19.2f}   {rounds}")
     lines.append(f"load average before each run: {found['load_before_each']}")
     return "\n".join(lines)
 

@@ -71,6 +71,15 @@ class Cluster:
         self.address = json.loads(file.read_text())["address"]
         for _ in range(workers):
             self.worker()
+        self.wait_for(workers)
+
+    def wait_for(self, workers: int) -> None:
+        """Wait until that many workers have found the scheduler: on a busy machine they take their time."""
+        import distributed
+
+        if workers:
+            with distributed.Client(self.address, set_as_default=False) as client:
+                client.wait_for_workers(workers, timeout=light.SECONDS)
 
     def start(self, *words: Any, **environment: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "distributed.cli.dask_" + words[0], *map(str, words[1:]), "--no-dashboard"]
@@ -166,6 +175,7 @@ def test_other_version_is_refused_and_nothing_written(tmp_path: Path, cluster: C
     other = Cluster(tmp_path / "other", workers=0)
     try:
         other.worker(PYTHONPATH=str(older.parent))
+        other.wait_for(1)
         path = light.notebook(tmp_path / "light.ipynb", "claim(a=1.0)")
         words = ["sweep", path, "--grid", "seed=0:4", "-o", tmp_path / "out", "--scheduler", other.address]
         code, _, said = light.run(tmp_path, *words)

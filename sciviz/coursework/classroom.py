@@ -134,15 +134,32 @@ def clean_id(text: str) -> str:
     return found
 
 
-def init_class(folder: Path, names: Sequence[str] = (), *, title: str = "", start: date | None = None) -> Classroom:
+def init_class(
+    folder: Path,
+    names: Sequence[str] = (),
+    *,
+    title: str = "",
+    start: date | None = None,
+    source: Path | None = None,
+) -> Classroom:
     """Make a class in a new folder: a fresh secret, variants drawn from it, and copies of the chosen assignments.
+
+    Parameters
+    ----------
+    names
+        Assignments; all if none is named.
+    start
+        When the first is released; the others follow every two weeks.
+    source
+        Where assignments come from; the course's own if None.
 
     Raises
     ------
     ValueError
         If the folder holds anything, or an assignment is not there.
     """
-    known = assignment_names()
+    source = source or assignments_dir()
+    known = assignment_names(source)
     chosen = list(names) or known
     for name in chosen:
         if name not in known:
@@ -157,8 +174,8 @@ def init_class(folder: Path, names: Sequence[str] = (), *, title: str = "", star
     variants = {}
     for name in chosen:
         for suffix in (".ipynb", ".py"):
-            shutil.copyfile(assignments_dir() / f"{name}{suffix}", folder / "assignments" / f"{name}{suffix}")
-        drawn = read_assignment(name).checks.draw(generator(secret.encode(), "variant", name))
+            shutil.copyfile(source / f"{name}{suffix}", folder / "assignments" / f"{name}{suffix}")
+        drawn = read_assignment(name, source).checks.draw(generator(secret.encode(), "variant", name))
         variants[name] = drawn
     (folder / "variants.json").write_text(json.dumps(variants, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     (folder / _SETTINGS).write_text(_settings(title or folder.resolve().name, chosen, start), encoding="utf-8")

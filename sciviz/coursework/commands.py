@@ -26,6 +26,7 @@ def add_commands(commands: Any) -> None:
     init.add_argument(
         "--start", type=date.fromisoformat, metavar="DATE", help="of the first assignment (default: today)"
     )
+    init.add_argument("--from", dest="source", metavar="DIR", help="a folder of assignments of your own")
     init.set_defaults(run=_init)
 
     release = inner.add_parser(
@@ -93,7 +94,13 @@ def add_commands(commands: Any) -> None:
 def _init(options: argparse.Namespace) -> int:
     from sciviz.coursework.classroom import init_class
 
-    made = init_class(Path(options.folder), options.assignments, title=options.name, start=options.start)
+    made = init_class(
+        Path(options.folder),
+        options.assignments,
+        title=options.name,
+        start=options.start,
+        source=Path(options.source) if options.source else None,
+    )
     print(f"{made.folder}: a class with {', '.join(made.variants)}")
     print("  class.toml    dates, policy, database: edit them")
     print("  students.csv  your class list: fill it in")

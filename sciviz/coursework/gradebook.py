@@ -6,6 +6,7 @@ import contextlib
 import html
 import json
 import math
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -61,12 +62,16 @@ class Marks:
 def open_gradebook(classroom: Classroom) -> Iterator[Any]:
     """Open the class's gradebook, made if it is not there."""
     from nbgrader.api import Gradebook
+    from sqlalchemy.exc import SAWarning
 
-    book = Gradebook(classroom.database)
-    try:
-        yield book
-    finally:
-        book.close()
+    with warnings.catch_warnings():
+        # nbgrader's own way of adding a submission; the teacher can do nothing about it.
+        warnings.simplefilter("ignore", SAWarning)
+        book = Gradebook(classroom.database)
+        try:
+            yield book
+        finally:
+            book.close()
 
 
 def record(

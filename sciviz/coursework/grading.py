@@ -81,9 +81,9 @@ def grade(job: Job, room: Room, descriptor: int) -> dict[str, Any]:
     why), `remarks` for the teacher.
     """
     began = time.monotonic()
-    with _Attempt(job, room, descriptor) as attempt:
+    with Attempt(job, room, descriptor) as attempt:
         attempt.begin()
-        questions = [_question(asked, job, attempt) for asked in job.assignment.questions]
+        questions = [grade_question(asked, job, attempt) for asked in job.assignment.questions]
         record = {
             "format": FORMAT,
             "student": job.student,
@@ -124,20 +124,22 @@ def plain_source(source: str) -> str:
     return "\n".join(line.rstrip() for line in source.replace("\r\n", "\n").split("\n")).strip("\n")
 
 
-class _Attempt:
-    """The student's process, begun anew where it ended: cells that end it are left out the next time."""
+class Attempt:
+    """A student's process, begun anew where it ended: cells that end it are left out the next time."""
 
-    def __init__(self, job: Job, room: Room, descriptor: int) -> None:
+    def __init__(self, job: Job, room: Room, descriptor: int, *, patient: bool = False) -> None:
         self._job, self._room, self._descriptor = job, room, descriptor
         self._limits = room.limits
-        self._deadline = time.monotonic() + room.limits["total"]
+        # A trial asks far more of one process than a submission does.
+        self._most_starts, self._patience = (1000, 100.0) if patient else (_MOST_STARTS, 1.0)
+        self._deadline = time.monotonic() + self._patience * room.limits["total"]
         self._student: Student | None = None
         self._starts = 0
         self.problem = ""
         self.remarks: list[str] = []
         self.cells: list[dict[str, Any]] = []
 
-    def __enter__(self) -> _Attempt:
+    def __enter__(self) -> Attempt:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -163,21 +165,37 @@ class _Attempt:
         """Start, read the notebook the first time, and run its cells."""
         while not self.problem:
             self._stop()
-            if self._starts >= _MOST_STARTS:
+            if self._starts >= self._most_starts:
                 self.problem = "Your code ended the process that runs it again and again; what follows was not run."
                 return
             self._starts += 1
-            self._student = self._room.start(self._descriptor)
+            self._student = self._room.start(self._descriptor, patience=self._patience)
             try:
                 if self._starts == 1:
                     self._read()
-                if not self.problem:
-                    self._prelude()
-                if self.problem or self._run_cells():
+                if self._run_all():
                     return
             except Crash as error:
                 self.problem = f"The notebook {error.reason}."
         self._stop()
+
+    def _run_all(self) -> bool:
+        """Run setup and cells; return whether that is all there is to do."""
+        if not self.problem:
+            self._prelude()
+        if self.problem:
+            return True
+        done = self._run_cells()
+        if done:
+            # A student who tried other constants is asked about the assignment's.
+            self._prelude(("student", "variant"))
+        return done
+
+    def replace(self, names: Sequence[str], source: str) -> None:
+        """Forget some answers and run other source in their place, for trials of an assignment."""
+        forget = f"for name in {list(names)!r}:\n    globals().pop(name, None)"
+        for text in (forget, source):
+            self._request({"op": "run", "source": text, "name": "replaced", "trusted": True}, self._limits["cell"])
 
     def _read(self) -> None:
         reply = self._request({"op": "read", "descriptor": self._descriptor}, 60.0)
@@ -217,14 +235,13 @@ class _Attempt:
                 found |= set(re.findall(r"^student\s*=\s*[\"']([^\"'\n]{1,100})[\"']", cell["source"], re.MULTILINE))
         return {name.strip().casefold() for name in found} - {"your id"}
 
-    def _prelude(self) -> None:
+    def _prelude(self, kinds: tuple[str, ...] = ("student", "variant", "setup")) -> None:
         for cell in self._job.released:
-            kind = cell.role
-            if kind not in ("student", "variant", "setup"):
+            if cell.role not in kinds:
                 continue
-            source = f"student = {self._job.student!r}" if kind == "student" else cell.source
+            source = f"student = {self._job.student!r}" if cell.role == "student" else cell.source
             reply = self._request(
-                {"op": "run", "source": source, "name": f"<{kind}>", "trusted": True}, self._limits["cell"]
+                {"op": "run", "source": source, "name": f"<{cell.role}>", "trusted": True}, self._limits["cell"]
             )
             if not reply.get("ok"):
                 self.problem = "The assignment's own setup failed."
@@ -292,7 +309,8 @@ class _Attempt:
 # --- questions --------------------------------------------------------------------------------------------------------
 
 
-def _question(asked: Asked, job: Job, attempt: _Attempt) -> dict[str, Any]:
+def grade_question(asked: Asked, job: Job, attempt: Attempt) -> dict[str, Any]:
+    """Ask for all cases of a question and judge the answers."""
     record: dict[str, Any] = {"id": asked.id, "points": asked.points, "manual": asked.manual, "score": 0.0, "cases": []}
     if asked.manual:
         return {**record, **_manual(asked, job, attempt)}
@@ -394,7 +412,7 @@ def _alarm(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def _manual(asked: Asked, job: Job, attempt: _Attempt) -> dict[str, Any]:
+def _manual(asked: Asked, job: Job, attempt: Attempt) -> dict[str, Any]:
     """Return what was written for a question that is graded by hand."""
     (handed,) = [
         plain_source(cell.source) for cell in job.released if (cell.role, cell.question) == ("manual", asked.id)

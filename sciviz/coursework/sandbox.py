@@ -195,15 +195,17 @@ class Room:
         # The environment may lie in the checkout: then it is bound again over the mask, being deeper.
         return found - set(bound)
 
-    def start(self, submission: int | None = None) -> Student:
+    def start(self, submission: int | None = None, *, patience: float = 1.0) -> Student:
         """Start a sandbox.
 
         Parameters
         ----------
         submission
             An open file with the notebook; read inside, from its beginning.
+        patience
+            How many times the assignment's time limit it may live.
         """
-        return Student(self, submission)
+        return Student(self, submission, patience)
 
 
 def need_bubblewrap() -> None:
@@ -290,8 +292,8 @@ class Student:
         If the sandbox does not start.
     """
 
-    def __init__(self, room: Room, submission: int | None) -> None:
-        self._limits = room.limits
+    def __init__(self, room: Room, submission: int | None, patience: float = 1.0) -> None:
+        self._limits = {**room.limits, "total": patience * room.limits["total"]}
         self._reason = ""
         self._scratch: str | None = None
         self._submission = submission

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -11,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from sciviz.coursework.classroom import PRACTICE_SECRET, generator
-from sciviz.coursework.grading import Job, grade, handed_out
+from sciviz.coursework.grading import Attempt, Job, grade, grade_question, handed_out
 from sciviz.coursework.release import released_text
-from sciviz.coursework.sandbox import Room
+from sciviz.coursework.sandbox import Crash, Room
 from sciviz.coursework.source import Assignment, solution_of
 from sciviz.coursework.visible import seed_of
 
@@ -98,21 +99,55 @@ def try_assignment(
             )
             if place > 1:
                 continue
-            for name, question in assignment.checks.questions.items():
-                for wrong in question.wrong if not questions or name in questions else ():
-                    found = attempt(solved(assignment, released, {name: wrong.source}))
-                    yield Trial(label, f"{name}: {wrong.name}", _unlike(found, {name: wrong.fraction}), found)
+            yield from _mistakes(assignment, label, variant, key, released, room, questions)
 
 
-def _graded(job: Job, room: Room, text: str) -> dict[str, Any]:
+def _mistakes(
+    assignment: Assignment,
+    label: str,
+    variant: dict[str, Any],
+    key: str,
+    released: str,
+    room: Room,
+    questions: tuple[str, ...],
+) -> Iterator[Trial]:
+    """Put one mistake after the other in the solution's place, in one process: the author's own code needs no walls between."""
+    seeded = {**variant, "seed": seed_of("ada", key)}
+    job = Job(assignment, handed_out(json.loads(released)), seeded, PRACTICE_SECRET, "ada")
+    asked_by_id = {asked.id: asked for asked in assignment.questions}
+    with _opened(solved(assignment, released)) as descriptor, Attempt(job, room, descriptor, patient=True) as attempt:
+        attempt.begin()
+        for name, question in assignment.checks.questions.items():
+            for wrong in question.wrong if not questions or name in questions else ():
+                asked = asked_by_id[name]
+                with contextlib.suppress(Crash):
+                    attempt.replace(asked.answers, wrong.source)
+                record = {
+                    "problem": attempt.problem,
+                    "remarks": attempt.remarks,
+                    "cells": [],
+                    "questions": [grade_question(asked, job, attempt)],
+                }
+                yield Trial(label, f"{name}: {wrong.name}", _unlike(record, {name: wrong.fraction}), record)
+                with contextlib.suppress(Crash):
+                    attempt.replace(asked.answers, solution_of(assignment.notebook, name))
+
+
+@contextlib.contextmanager
+def _opened(text: str) -> Iterator[int]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "trial.ipynb")
         path.write_text(text, encoding="utf-8")
         descriptor = os.open(path, os.O_RDONLY)
         try:
-            return grade(job, room, descriptor)
+            yield descriptor
         finally:
             os.close(descriptor)
+
+
+def _graded(job: Job, room: Room, text: str) -> dict[str, Any]:
+    with _opened(text) as descriptor:
+        return grade(job, room, descriptor)
 
 
 def _unlike(record: dict[str, Any], expected: dict[str, float]) -> str:

@@ -11,6 +11,7 @@ LAB_ARGS ?=
 PYTEST_ARGS ?=
 WORKERS ?= 2
 VERIFY_ARGS ?=
+BENCH_ARGS ?=
 
 BIN := $(VENV)/bin
 PY  := $(BIN)/python
@@ -30,7 +31,7 @@ endif
 TEST_ENV := SCIVIZ_STRICT=1 OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} PATH="$(abspath $(BIN)):$$PATH"
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test test-full verify lint format lock binder bounds clean
+.PHONY: help lab test test-full verify bench lint format lock binder bounds clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -46,6 +47,9 @@ test-full: lint ## the same, with the slow tests at the sizes that the course st
 
 verify: $(READY_LAB) ## measure every claim again and write course/claims.json
 	$(PY) -m sciviz.cli verify $(VERIFY_ARGS)
+
+bench: $(READY_TEST) ## ours beside its peers, in environments made below .bench/: tests/benchmarks/README.md
+	$(PY) tests/benchmarks/bench.py $(BENCH_ARGS)
 
 lint: $(READY_TEST) ## style, types, stripped notebooks, pins that agree
 	$(PY) -m ruff check .

@@ -1,0 +1,99 @@
+"""What a workload is: contestants that do the same work, one judge, and what is to be reached.
+
+A contestant is a function that sets everything up and returns `run`; each call of `run` does the whole work once and
+returns what it computed, as arrays by name. It imports its library inside, because the file is read in every environment.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import pkgutil
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+Rows = dict[str, dict[str, Any]]
+Outcome = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Contestant:
+    workload: str
+    library: str
+    environment: str
+    package: str
+    make: Callable[[], Callable[[], Outcome]]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Target:
+    """`figure` of sciviz over the same figure of `peer` is at most `at_most`, or sciviz's own figure if `peer` is empty."""
+
+    peer: str
+    at_most: float
+    figure: str = "time"
+    says: str = ""
+    ours: str = "sciviz"
+
+    def verdict(self, rows: Rows) -> dict[str, Any]:
+        """Return what was reached: `met` is None where the peer could not be run."""
+        ours, theirs = rows.get(self.ours, {}), rows.get(self.peer, {})
+        reached: float | None = None
+        if self.figure == "time" and ours.get("seconds"):
+            if not self.peer:
+                reached = ours["median_s"]
+            elif theirs.get("seconds"):
+                # Round by round, so that a machine that slows down for a while slows both.
+                pairs = zip(ours["seconds"], theirs["seconds"], strict=True)
+                reached = statistics.median(mine / other for mine, other in pairs)
+        elif self.figure in ours.get("accuracy", {}):
+            reached = ours["accuracy"][self.figure]
+            if self.peer:
+                other = theirs.get("accuracy", {}).get(self.figure)
+                reached = None if other is None else reached / other if other else math.inf
+        met = None if reached is None else bool(reached <= self.at_most)
+        said = {"peer": self.peer, "figure": self.figure, "at_most": self.at_most, "says": self.says, "ours": self.ours}
+        return {**said, "reached": reached, "met": met}
+
+
+@dataclass
+class Workload:
+    id: str
+    title: str
+    judge: Callable[[dict[str, Outcome]], dict[str, dict[str, float]]]
+    targets: tuple[Target, ...] = ()
+    rounds: int | None = None
+    not_alike: str = ""
+    contestants: list[Contestant] = field(default_factory=list)
+
+    def contestant(
+        self, library: str, environment: str = "ours", package: str = "", note: str = ""
+    ) -> Callable[[Callable[[], Callable[[], Outcome]]], Callable[[], Callable[[], Outcome]]]:
+        """Register the function below as one that does this work."""
+
+        def keep(make: Callable[[], Callable[[], Outcome]]) -> Callable[[], Callable[[], Outcome]]:
+            self.contestants.append(Contestant(self.id, library, environment, package or library, make, note))
+            return make
+
+        return keep
+
+
+def load_workloads() -> list[Workload]:
+    """Return all workloads of the folder `workloads`, in the order of the modules and of each module."""
+    package = importlib.import_module("workloads")
+    found: list[Workload] = []
+    for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda entry: entry.name):
+        found += importlib.import_module(f"workloads.{module.name}").WORKLOADS
+    return found
+
+
+def find_contestant(workload: str, library: str) -> Contestant:
+    """Return one contestant; its module alone is imported."""
+    method = workload.split("/")[0]
+    for candidate in importlib.import_module(f"workloads.{method}").WORKLOADS:
+        if candidate.id == workload:
+            return next(entry for entry in candidate.contestants if entry.library == library)
+    raise KeyError(workload)

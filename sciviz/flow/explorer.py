@@ -280,7 +280,8 @@ def _draw_made(now: _Made) -> theme.Figure:
         bare = {"showticklabels": False, "ticks": "", "constrain": "domain", "showline": False}
         layout[f"yaxis{end}"] = {**bare, "autorange": "reversed", "scaleanchor": f"x{end}"}
         layout[f"xaxis{end}"] = bare
-    return fig.update_layout(layout)
+    fig.update_layout(layout)
+    return fig
 
 
 def explore_crossing(*, points: ArrayLike | None = None) -> Panel:

@@ -37,6 +37,12 @@ def add_paths(
     return fig
 
 
+def dots(fig: Figure, points: Any, name: str, *, tone: str, size: int, column: int = 1) -> Figure:
+    """Add points of the plane, (num, 2), as dots."""
+    points = np.asarray(points)
+    return theme.add_data(fig, points[:, 0], points[:, 1], name, tone=tone, size=size, column=column)
+
+
 def square(fig: Figure, columns: int, extent: float | None = None) -> Figure:
     """Give panels of the plane one scale on both axes, without tick marks where only shapes matter."""
     layout: dict[str, Any] = {}
@@ -46,7 +52,8 @@ def square(fig: Figure, columns: int, extent: float | None = None) -> Figure:
         # The panel's height stays: with its width left to fit, panels of one figure keep one scale.
         layout[f"yaxis{end}"] = {"scaleanchor": f"x{end}", "scaleratio": 1, "nticks": 5, **shown}
         layout[f"xaxis{end}"] = {"constrain": "domain", "nticks": 5, **shown}
-    return fig.update_layout(layout)
+    fig.update_layout(layout)
+    return fig
 
 
 def _timed_paths(fig: Figure, paths: Any, column: int, parts: int = 5) -> None:
@@ -98,7 +105,8 @@ def plot_straightness(ds: xr.Dataset) -> Figure:
     rounds = np.repeat(ds["round"].values, ds.sizes["seed"]).astype(float)
     shift = np.tile(np.linspace(-0.06, 0.06, ds.sizes["seed"]), ds.sizes["round"])
     theme.add_data(fig, rounds + shift, ds.straightness.values.ravel(), "seeds", tone=theme.color(0), size=8)
-    return fig.update_xaxes(tickvals=ds["round"].values, range=[0.7, ds.sizes["round"] + 0.3])
+    fig.update_xaxes(tickvals=ds["round"].values, range=[0.7, ds.sizes["round"] + 0.3])
+    return fig
 
 
 def plot_costs(ds: xr.Dataset) -> Figure:
@@ -130,7 +138,8 @@ def plot_costs(ds: xr.Dataset) -> Figure:
         font={"color": theme.MUTED, "size": 13},
     )  # fmt: skip
     fig.update_xaxes(tickvals=place, ticktext=[str(name) for name in ds.cost.values], range=[-0.5, len(place) - 0.5])
-    return fig.update_yaxes(range=[0, 1.1])
+    fig.update_yaxes(range=[0, 1.1])
+    return fig
 
 
 def plot_errors(ds: xr.Dataset) -> Figure:
@@ -165,7 +174,8 @@ def plot_errors(ds: xr.Dataset) -> Figure:
         )  # fmt: skip
     steps = [int(value) for value in ds.euler_steps.values]
     fig.update_xaxes(tickmode="array", tickvals=steps, ticktext=[str(value) for value in steps])
-    return fig.update_layout(margin={"r": 150})
+    fig.update_layout(margin={"r": 150})
+    return fig
 
 
 def plot_sde_paths(ds: xr.Dataset) -> Figure:
@@ -215,7 +225,8 @@ def plot_same_law(ds: xr.Dataset) -> Figure:
         )  # fmt: skip
     fig.update_xaxes(tickvals=place, ticktext=[f"{float(e):g}" for e in ds.epsilon], range=[-0.5, len(place) - 0.5])
     fig.update_yaxes(rangemode="tozero")
-    return fig.update_layout(margin={"r": 140})
+    fig.update_layout(margin={"r": 140})
+    return fig
 
 
 def plot_transfer(ds: xr.Dataset) -> Figure:
@@ -234,12 +245,11 @@ def plot_transfer(ds: xr.Dataset) -> Figure:
     )
     angle = ds.start.values[:, 0]
     bins = np.digitize(angle, np.quantile(angle, [0.25, 0.5, 0.75]))
-    theme.add_data(fig, *ds.goal.values.T, "target", tone=theme.BASELINE, size=4, column=2)
+    dots(fig, ds.goal.values, "target", tone=theme.BASELINE, size=4, column=2)
     fig.data[-1].marker.opacity = 0.5
     for column, name in enumerate(("start", "end", "back"), start=1):
         for group in range(4):
-            theme.add_data(
-                fig, *ds[name].values[bins == group].T, f"{name}, quarter {group + 1} from the left",
+            dots(fig, ds[name].values[bins == group], f"{name}, quarter {group + 1} from the left",
                 tone=theme.color(group), size=5, column=column,
             )  # fmt: skip
     return square(fig, 3, 1.08 * float(np.abs(np.stack([ds.start, ds.end, ds.goal])).max()))
@@ -284,7 +294,8 @@ def plot_digits(ds: xr.Dataset) -> Figure:
             **bare, "autorange": "reversed", "scaleanchor": f"x{end}", "tickvals": middle, "ticktext": words,
         }  # fmt: skip
         layout[f"xaxis{end}"] = {**bare, "showticklabels": False}
-    return fig.update_layout(layout)
+    fig.update_layout(layout)
+    return fig
 
 
 def plot_digit_distance(ds: xr.Dataset) -> Figure:
@@ -313,7 +324,8 @@ def plot_digit_distance(ds: xr.Dataset) -> Figure:
         )  # fmt: skip
     steps = [int(value) for value in ds.euler_steps.values]
     fig.update_xaxes(tickmode="array", tickvals=steps, ticktext=[str(value) for value in steps])
-    return fig.update_layout(margin={"r": 150})
+    fig.update_layout(margin={"r": 150})
+    return fig
 
 
 def plot_crossing(ds: xr.Dataset, *, active: bool = False) -> Figure:
@@ -335,17 +347,18 @@ def plot_crossing(ds: xr.Dataset, *, active: bool = False) -> Figure:
         fig.data[-1].name = "line of a pair"
     grid, arrow = ds.place.values.reshape(-1, 2), ds.arrow.values.reshape(-1, 2)
     add_paths(fig, np.stack([grid, grid + 0.11 * arrow], axis=1), "expected velocity", tone=theme.BASELINE, width=1.6)
-    theme.add_data(fig, *grid.T, "place of an arrow", tone=theme.BASELINE, size=4)
+    dots(fig, grid, "place of an arrow", tone=theme.BASELINE, size=4)
     for index, path in enumerate(ds.flow.values):
         theme.add_measurement(fig, path[:, 0], path[:, 1], "", index=index)
         fig.data[-1].name = f"follows the mean from source {index + 1}"
-    theme.add_data(fig, *ds.flow.values[:, int(ds.attrs["now"])].T, "now", tone=theme.ACTIVE, size=12)
-    theme.add_data(fig, *ds.start.values.T, "sources", tone=theme.ACTIVE if active else theme.INK, size=11)
-    theme.add_data(fig, *ds.end.values.T, "targets", tone=theme.ACTIVE if active else theme.INK, size=11)
+    dots(fig, ds.flow.values[:, int(ds.attrs["now"])], "now", tone=theme.ACTIVE, size=12)
+    dots(fig, ds.start.values, "sources", tone=theme.ACTIVE if active else theme.INK, size=11)
+    dots(fig, ds.end.values, "targets", tone=theme.ACTIVE if active else theme.INK, size=11)
     fig.data[-1].marker.symbol = "square"
     fig.update_xaxes(range=[-1.6, 1.6])
     fig.update_yaxes(range=[-1.35, 1.35])
-    return fig.update_layout(margin={"r": 30})
+    fig.update_layout(margin={"r": 30})
+    return fig
 
 
 def plot_particles(ds: xr.Dataset) -> Figure:
@@ -362,7 +375,7 @@ def plot_particles(ds: xr.Dataset) -> Figure:
         y="x₂",
         height=480,
     )
-    theme.add_data(fig, *ds.goal.values.T, "target", tone=theme.BASELINE, size=4)
+    dots(fig, ds.goal.values, "target", tone=theme.BASELINE, size=4)
     fig.data[-1].marker.opacity = 0.35
     path = ds.path.values
     levels = (
@@ -373,6 +386,6 @@ def plot_particles(ds: xr.Dataset) -> Figure:
     for low, high, tone, name in levels:
         chosen = path[(bend >= low) & (bend < high)]
         add_paths(fig, chosen, name, tone=tone)
-    theme.add_data(fig, *path[:, now].T, "particles", tone=theme.ACTIVE, size=6)
+    dots(fig, path[:, now], "particles", tone=theme.ACTIVE, size=6)
     fig.update_layout(margin={"r": 30})
     return square(fig, 1, float(ds.attrs["extent"]))

@@ -68,7 +68,8 @@ class GaussianMixture:
         check_int(1, num=num)
         part = torch.multinomial(self.weights, num, replacement=True, generator=generator)
         noise = torch.randn(num, self.dim, generator=generator, dtype=self.means.dtype, device=self.means.device)
-        return self.means[part] + (torch.linalg.cholesky(self.covariances)[part] @ noise[..., None])[..., 0]
+        points: Tensor = self.means[part] + (torch.linalg.cholesky(self.covariances)[part] @ noise[..., None])[..., 0]
+        return points
 
     def log_prob(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
         """Return the log density, in nats."""
@@ -218,7 +219,8 @@ def expected_velocity(
 
 def _root(matrix: Tensor) -> Tensor:
     values, vectors = torch.linalg.eigh(matrix)
-    return (vectors * values.clamp_min(0).sqrt()) @ vectors.T
+    root: Tensor = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
+    return root
 
 
 def optimal_cost(one: GaussianMixture, other: GaussianMixture) -> Float[Tensor, ""]:

@@ -136,7 +136,8 @@ def sliced_wasserstein(
     directions = torch.randn(x.shape[-1], num_projections, generator=generator).to(x)
     directions = directions / directions.norm(dim=0)
     gap = (x @ directions).sort(dim=-2).values - (y @ directions).sort(dim=-2).values
-    return gap.square().mean(dim=(-1, -2)).sqrt()
+    distance: Tensor = gap.square().mean(dim=(-1, -2)).sqrt()
+    return distance
 
 
 def energy_distance(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[Tensor, ""]:
@@ -223,7 +224,8 @@ def frechet_distance(x: Float[Tensor, "n f"], y: Float[Tensor, "m f"]) -> float:
     check_same_last_dim(x=x, y=y)
     check_int(2, points_of_x=len(x), points_of_y=len(y))
     one, other = x.detach().double(), y.detach().double()
-    s0, s1 = torch.cov(one.T).atleast_2d(), torch.cov(other.T).atleast_2d()
+    dim = one.shape[1]
+    s0, s1 = torch.cov(one.T).view(dim, dim), torch.cov(other.T).view(dim, dim)
     # The trace of the root of a product is the sum of the roots of its eigenvalues.
     roots = torch.linalg.eigvals(s0 @ s1).real.clamp_min(0).sqrt().sum()
     return float((one.mean(0) - other.mean(0)).square().sum() + s0.trace() + s1.trace() - 2 * roots)

@@ -153,6 +153,8 @@ class ImageField(nn.Module):
     torch.Size([2, 64])
     """
 
+    frequencies: Tensor
+
     def __init__(self, dim: int = 64, *, width: int = 256, depth: int = 3, num_classes: int = 0, seed: int) -> None:
         super().__init__()
         check_int(1, dim=dim, width=width, depth=depth)
@@ -174,8 +176,9 @@ class ImageField(nn.Module):
                     module.bias.zero_()
             self.label.weight.copy_(0.5 * torch.randn(self.label.weight.shape, generator=generator))
             # Blocks begin as the identity: the depth then does no harm at first.
-            for block in self.blocks[1::2]:
-                block.weight.mul_(0.1)
+            for block in list(self.blocks)[1::2]:
+                for parameter in block.parameters():
+                    parameter.mul_(0.1)
 
     def forward(
         self, t: Tensor, x: Float[Tensor, "batch dim"], label: Int[Tensor, " batch"] | None = None

@@ -102,11 +102,15 @@ class KAN(nn.Module):
         return found
 
     @torch.no_grad()
-    def follow(self, x: Float[Tensor, "... batch in"], *, blend: float = 0.02) -> float:
-        """Let the grids of all layers follow the data; return the largest change of an edge's function."""
+    def follow(self, x: Float[Tensor, "... batch in"], *, blend: float = 0.02, inputs: bool = True) -> float:
+        """Let the grids of all layers follow the data; return the largest change of an edge's function.
+
+        Without `inputs` the first layer's grids stay: right where the inputs' range is known better than from data.
+        """
         change = 0.0
         for index in range(len(self.layers)):
-            change = max(change, self[index].follow(x, blend=blend))
+            if index or inputs:
+                change = max(change, self[index].follow(x, blend=blend))
             x = self[index](x)
         return change
 

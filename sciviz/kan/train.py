@@ -11,6 +11,7 @@ is taken back). Nothing couples the members, so that an ensemble of five is five
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from sciviz.kan.networks import KAN
+from sciviz.kan.layers import KANLayer
+from sciviz.kan.networks import KAN, BatchedMLP
 from sciviz.lab.checks import check_choice, check_int, check_nonnegative, check_positive, check_same_length
 
 Function = Callable[[Tensor], Tensor]
@@ -90,6 +92,7 @@ def levenberg_marquardt(
     residual: Residual = difference,
     follow: Sequence[int] = (),
     blend: float = 0.02,
+    follow_inputs: bool = True,
     test: tuple[Tensor, Tensor] | None = None,
     report: Callable[[int], None] | None = None,
 ) -> History:
@@ -107,7 +110,8 @@ def levenberg_marquardt(
         `residual(function, X, y)` of what must become zero; outputs minus targets by default. It may differentiate the
         function, row by row, and so solve a differential equation.
     follow
-        Steps before which the grids of a KAN follow its data, with `blend` as in `KANLayer.follow`.
+        Steps before which the grids of a KAN follow its data, with `blend` as in `KANLayer.follow`; with `follow_inputs`
+        those of the first layer too.
     test
         Inputs and targets to record a test loss on.
     report
@@ -135,7 +139,7 @@ def levenberg_marquardt(
         test_losses.append(_mean_square(model, *test, difference))
     for step in range(num_steps):
         if step in follow and isinstance(model, KAN):
-            model.follow(X, blend=blend)
+            model.follow(X, blend=blend, inputs=follow_inputs)
             losses[-1] = _mean_square(model, X, y, residual)
         old = _flatten(model)
         errors, rows = jacobian(model, X, y, residual)
@@ -195,14 +199,14 @@ def _mean_square(model: nn.Module, X: Tensor, y: Tensor, residual: Residual) -> 
     return errors.square().mean((-2, -1)).reshape(-1).nan_to_num(nan=torch.inf)
 
 
-def regularization(model: KAN, x: Float[Tensor, "... batch in"], *, entropy: float = 1.0) -> Tensor:
-    """Return the sum over layers of the L1 norm and `entropy` times the entropy of edges [kan-liu, eq. 2.17 to 2.20].
+def regularization(model: KAN, x: Float[Tensor, "... batch in"], *, entropy: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Return the outputs, and the sum over layers of the L1 norm and `entropy` times the entropy of edges.
 
-    An edge's norm is the mean absolute value of its function on the data. L1 makes edges small; entropy makes few of
-    them carry the sum.
+    An edge's norm is the mean absolute value of its function on the data [kan-liu, eq. 2.17 to 2.20]. L1 makes edges
+    small; entropy makes few of them carry the sum.
 
-    >>> model = KAN([2, 1], seed=0)
-    >>> bool(regularization(model, torch.zeros(3, 2)) >= 0)
+    >>> y, penalty = regularization(KAN([2, 1], seed=0), torch.zeros(3, 2))
+    >>> bool(penalty >= 0)
     True
     """
     total = x.new_zeros(())
@@ -213,7 +217,7 @@ def regularization(model: KAN, x: Float[Tensor, "... batch in"], *, entropy: flo
         share = norm / (sums + 1e-12)
         total = total + sums.sum() - entropy * (share * (share + 1e-12).log()).sum()
         x = edges.sum(-2)
-    return total
+    return x, total
 
 
 def train(
@@ -228,6 +232,7 @@ def train(
     entropy: float = 1.0,
     follow: Sequence[int] = (),
     blend: float = 0.02,
+    follow_inputs: bool = True,
     test: tuple[Tensor, Tensor] | None = None,
     report: Callable[[int], None] | None = None,
     **options: Any,
@@ -243,8 +248,8 @@ def train(
         Learning rate; 1 for L-BFGS and 0.01 for Adam if None.
     lamb, entropy
         Weight of `regularization`, and of the entropy in it; not with Levenberg-Marquardt.
-    follow, blend
-        Steps before which grids follow the data.
+    follow, blend, follow_inputs
+        Steps before which grids follow the data, as in `levenberg_marquardt`.
     options
         Of `levenberg_marquardt`.
 
@@ -267,7 +272,16 @@ def train(
         if lamb:
             raise ValueError("lamb must be 0 with levenberg-marquardt, which solves least squares; use lbfgs or adam.")
         return levenberg_marquardt(
-            model, X, y, num_steps=num_steps, follow=follow, blend=blend, test=test, report=report, **options
+            model,
+            X,
+            y,
+            num_steps=num_steps,
+            follow=follow,
+            blend=blend,
+            follow_inputs=follow_inputs,
+            test=test,
+            report=report,
+            **options,
         )
     members = getattr(model, "members", None)
     if method == "lbfgs" and members not in (None, 1):
@@ -288,15 +302,17 @@ def train(
     def closure() -> Tensor:
         optimizer.zero_grad()
         # A sum over members: each has the gradient that it would have alone.
-        loss = (model(X) - y).square().mean((-2, -1)).sum()
         if lamb and isinstance(model, KAN):
-            loss = loss + lamb * regularization(model, X, entropy=entropy)
+            output, penalty = regularization(model, X, entropy=entropy)
+            loss = (output - y).square().mean((-2, -1)).sum() + lamb * penalty
+        else:
+            loss = (model(X) - y).square().mean((-2, -1)).sum()
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
     for step in range(num_steps):
         if step in follow and isinstance(model, KAN):
-            model.follow(X, blend=blend)
+            model.follow(X, blend=blend, inputs=follow_inputs)
             optimizer = make()  # curvature and means were those of other coefficients
         optimizer.step(closure)  # type: ignore[arg-type]
         losses.append(_mean_square(model, X, y, difference))
@@ -305,6 +321,28 @@ def train(
         if report is not None:
             report(step)
     return History(torch.stack(losses), torch.stack(test_losses) if test is not None else None)
+
+
+@torch.no_grad()
+def choose(model: KAN | BatchedMLP, indices: Sequence[int] | Tensor) -> KAN | BatchedMLP:
+    """Return an ensemble of some members of an ensemble.
+
+    >>> choose(KAN([1, 1], seed=0, members=4), [2, 0]).members
+    2
+    """
+    if model.members is None:
+        raise ValueError("model must be an ensemble, got one network.")
+    places = torch.as_tensor(indices)
+    some = copy.deepcopy(model)
+    some.members = len(places)
+    for module in some.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            setattr(module, name, nn.Parameter(parameter[places].clone()))
+        for name, buffer in list(module.named_buffers(recurse=False)):
+            setattr(module, name, buffer[places].clone())
+        if isinstance(module, KANLayer):
+            module.lead = (len(places),)
+    return some
 
 
 @torch.no_grad()

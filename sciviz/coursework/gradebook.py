@@ -6,6 +6,8 @@ import contextlib
 import html
 import json
 import math
+import os
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -67,11 +69,23 @@ def open_gradebook(classroom: Classroom) -> Iterator[Any]:
     with warnings.catch_warnings():
         # nbgrader's own way of adding a submission; the teacher can do nothing about it.
         warnings.simplefilter("ignore", SAWarning)
-        book = Gradebook(classroom.database)
+        with _tools_on_path():
+            book = Gradebook(classroom.database)
         try:
             yield book
         finally:
             book.close()
+
+
+@contextlib.contextmanager
+def _tools_on_path() -> Iterator[None]:
+    """Let nbgrader find the command `alembic` that is installed beside it, also where the environment is not activated."""
+    before = os.environ.get("PATH", "")
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), before])
+    try:
+        yield
+    finally:
+        os.environ["PATH"] = before
 
 
 def record(

@@ -81,8 +81,8 @@ def find_submissions(folder: Path, assignment: str, people: Sequence[Person] = (
         if student is None:
             strangers.append(f"{shown}: {'not in the class list' if people else 'not a name that an id can have'}")
             continue
-        if _same_person(student, found):
-            strangers.append(f"{shown}: a second submission of {student}")
+        if other := _same_person(student, found):
+            strangers.append(f"{shown}: a second submission of {other}")
             continue
         if entry.is_symlink():
             found[student] = Submission(student, None, "it is a link to another place")
@@ -106,11 +106,12 @@ def _student(name: str, people: Sequence[Person]) -> str | None:
         return None
 
 
-def _same_person(student: str, found: dict[str, Submission]) -> bool:
+def _same_person(student: str, found: dict[str, Submission]) -> str:
+    """Return an id that looks the same, or nothing."""
     def skeleton(text: str) -> str:
         return unicodedata.normalize("NFKC", text).casefold()
 
-    return any(skeleton(student) == skeleton(other) for other in found)
+    return next((other for other in found if skeleton(student) == skeleton(other)), "")
 
 
 def _in_folder(folder: Path, student: str, assignment: str) -> Submission:

@@ -43,11 +43,11 @@ def spread_linear(
         current = nn.functional.linear(X, weight, bias)
     elif X.ndim == 3:
         flat = nn.functional.linear(X, weight.flatten(0, 1), None if bias is None else bias.flatten())
-        current = flat.unflatten(-1, weight.shape[:2]).transpose(1, 2)
+        current = flat.view(*flat.shape[:2], *weight.shape[:2]).transpose(1, 2)
     else:
         rows = X.transpose(0, 1).flatten(1, 2)
         flat = rows @ weight.mT if bias is None else torch.baddbmm(bias[:, None], rows, weight.mT)
-        current = flat.unflatten(1, (len(X), -1)).transpose(0, 1)
+        current = flat.view(len(flat), len(X), -1, flat.shape[-1]).transpose(0, 1)
     return current.expand(num_steps, *current.shape[1:]) if constant else current
 
 
@@ -145,7 +145,8 @@ class SpikingNetwork(nn.Module):
             return spikes.sum(0)
         ages = torch.arange(len(spikes) - 1, -1, -1, dtype=spikes.dtype, device=spikes.device)
         kernel = torch.exp(-ages / self.tau_readout)
-        return torch.tensordot(kernel, spikes, dims=1)
+        faded: Tensor = torch.tensordot(kernel, spikes, dims=1)
+        return faded
 
     def _check(self, X: Tensor) -> None:
         lead = self.weights[0].shape[:-2]
@@ -246,4 +247,5 @@ def accuracy(
     torch.Size([])
     """
     with torch.no_grad():
-        return (network(X).logits.argmax(-1) == y).to(torch.float64).mean(-1)
+        right: Tensor = network(X).logits.argmax(-1) == y
+        return right.to(torch.float64).mean(-1)

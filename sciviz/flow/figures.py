@@ -389,3 +389,234 @@ def plot_particles(ds: xr.Dataset) -> Figure:
     dots(fig, path[:, now], "particles", tone=theme.ACTIVE, size=6)
     fig.update_layout(margin={"r": 30})
     return square(fig, 1, float(ds.attrs["extent"]))
+
+
+# ------------------------------------------------------------------ five papers on paths, costs and solvers
+
+
+def _over_draws(values: xr.DataArray) -> tuple[Any, Any, Any]:
+    """Return the mean over seeds with the least and the largest value."""
+    return values.mean("seed").values, values.min("seed").values, values.max("seed").values
+
+
+def plot_sampling_steps(ds: xr.Dataset) -> Figure:
+    """Plot the errors of probability-flow sampling against the number of steps, one colour a noise schedule."""
+    steps = ds["num_steps"].values
+    first, last = (float(ds.discretisation.isel(num_steps=k).mean()) for k in (0, -1))
+    plateau = ds.initialisation.mean("seed").values
+    fig = theme.figure(
+        title="Twice the steps, half the error – until only the error of the start is left",
+        subtitle=f"Gaussians in {ds.attrs['dimension']} dimensions, exact score, {ds.attrs['integrator']} steps; "
+        f"bands: {ds.sizes['seed']} Gaussians",
+        alt=f"Two log-log panels against the number of steps. Left: the distance from the law of the exact flow falls from "
+        f"{first:.2g} to {last:.2g} on average, parallel to the dashed line of slope −1, for each of {ds.sizes['schedule']} "
+        f"schedules. Right: the distance from the data flattens out at what the start leaves, from {plateau.min():.2g} to "
+        f"{plateau.max():.2g}.",
+        x_type="log",
+        y_type="log",
+    )
+    theme.columns(
+        fig,
+        ("From the exact flow", axis_title(ds["num_steps"]), "W₂ distance"),
+        ("From the data", axis_title(ds["num_steps"]), ""),
+        gap=0.2,
+    )
+    for index, name in enumerate(ds.schedule.values):
+        for column, values in ((1, ds.discretisation), (2, ds.total)):
+            mean, low, high = _over_draws(values.sel(schedule=name))
+            label = str(name) if column == 2 else ""
+            theme.add_measurement(fig, steps, mean, label, low=low, high=high, index=index, column=column)
+    theme.add_theory(fig, steps, first * steps[0] / steps, "slope −1")
+    fig.update_layout(margin={"r": 120})
+    return fig
+
+
+def plot_separation(ds: xr.Dataset) -> Figure:
+    """Plot the separation function of point sets, and the energy that the straight schedule wastes."""
+    per_dimension = ds["samples_per_dimension"].values
+    gap, low, high = _over_draws(100 * ds.gap)
+    shown = np.unique(np.linspace(0, ds.sizes["case"] - 1, 4).round().astype(int))
+    fig = theme.figure(
+        title="The fewer samples a dimension, the better the straight schedule",
+        subtitle=f"Gaussian points, {ds.sizes['seed']} draws",
+        alt=f"Left: the separation function against the angle from noise to data rises to 1 earlier the higher the dimension; "
+        f"the dashed curve is its lower limit, that of a full Gaussian. Right, log-log: the energy of the straight schedule "
+        f"above the least falls from {gap[per_dimension.argmax()]:.3g} percent at {per_dimension.max():g} samples per "
+        f"dimension to {gap[per_dimension.argmin()]:.2g} percent at {per_dimension.min():g}.",
+        x_type="linear",
+    )
+    theme.columns(
+        fig,
+        ("Separation λ", "Angle from noise to data (rad)", "λ"),
+        ("Waste of the straight schedule", axis_title(ds["samples_per_dimension"]), "Energy above the least (%)"),
+        gap=0.2,
+    )
+    angle = ds.angle.values
+    for place, case in enumerate(shown):
+        mean = ds.separation.isel(case=case).mean("seed").values
+        theme.add_measurement(fig, angle, mean, f"d = {int(ds.dimension[case])}", index=place)
+        half = int(np.argmax(mean > 0.6))
+        # All curves end at 1: label them where they stand apart.
+        fig.data[-1].text = [f" d = {int(ds.dimension[case])}" if k == half else "" for k in range(len(angle))]
+    theme.add_theory(fig, angle, np.sin(angle) ** 2, "")
+    theme.add_measurement(fig, per_dimension, gap, "", low=low, high=high, markers=True, column=2)
+    fig.update_layout(xaxis2={"type": "log", "dtick": 1}, yaxis2={"type": "log", "dtick": 1})
+    return fig
+
+
+def plot_kinetic_paths(ds: xr.Dataset) -> Figure:
+    """Plot schedules of least kinetic energy in the plane of data weight and noise weight."""
+    lows = [float(value) for value in ds.least_energy]
+    fig = theme.figure(
+        title="The more alike the data, the longer the best schedule waits to mix them in",
+        subtitle="Weights of data and noise; dashed: the straight schedule α = t, σ = 1 − t",
+        alt="Weight of the noise against weight of the data, from (0, 1) to (1, 0). The dashed straight schedule is a line; "
+        "schedules of least energy bulge away from the origin, most in low dimension. Least energies per dimension: "
+        + ", ".join(f"{low:.2f} in {int(d)} dimensions" for low, d in zip(lows, ds.dimension.values, strict=True))
+        + ".",
+        x=axis_title(ds.alpha),
+        y=axis_title(ds.sigma),
+    )
+    for index in range(min(ds.sizes["case"], 4)):
+        one = ds.isel(case=index)
+        theme.add_measurement(fig, one.alpha, one.sigma, "", index=index)
+        middle = one.sizes["time"] // 2
+        fig.data[-1].update(
+            mode="lines+text",
+            text=[f"d = {int(one.dimension)}" if k == middle else "" for k in range(one.sizes["time"])],
+            textposition="top right",
+        )
+    theme.add_theory(fig, [0, 1], [1, 0], "straight")
+    return fig
+
+
+def plot_bespoke(ds: xr.Dataset) -> Figure:
+    """Plot the error of generic solvers and of the fitted one against evaluations, and the learnt time and scale."""
+    number = int(ds.attrs["bespoke_evaluations"])
+    fitted = ds.error.sel(solver="bespoke", evaluations=number)
+    generic = ds.error.sel(solver="midpoint", evaluations=number)
+    fig = theme.figure(
+        title=f"{ds.attrs['num_parameters']} learnt numbers beat the midpoint rule – and a higher order beats both",
+        subtitle=f"Fresh starts; {ds.sizes['seed']} trained flows to {ds.attrs['density'].replace('_', ' ')}",
+        alt=f"Left, log-log: the error of the midpoint rule falls like the square of its evaluations, that of RK4 faster. At "
+        f"{number} evaluations the midpoint rule errs by {float(generic.mean()):.2g}, the fitted solver by "
+        f"{float(fitted.mean()):.2g}; RK4 at 20 by {float(ds.error.sel(solver='rk4', evaluations=20).mean()):.2g}. Right: the "
+        "learnt time and scale against the solver's own clock, beside the plain ones, dashed.",
+        y_type="log",
+        x_type="log",
+    )
+    theme.columns(
+        fig,
+        ("Error", axis_title(ds.evaluations), "RMSE of the end points"),
+        ("What was learnt", axis_title(ds.knot), ""),
+        widths=(1.4, 1),
+        gap=0.17,
+    )
+    for index, (name, label) in enumerate((("midpoint", "midpoint"), ("rk4", "RK4"), ("bespoke", "bespoke"))):
+        values = ds.error.sel(solver=name).dropna("evaluations")
+        mean, low, high = _over_draws(values)
+        theme.add_measurement(fig, values.evaluations, mean, label, low=low, high=high, index=index, markers=True)
+    for index, (values, label) in enumerate(((ds.time, "time"), (ds.scale, "scale"))):
+        mean, low, high = _over_draws(values)
+        theme.add_measurement(fig, ds.knot, mean, label, low=low, high=high, index=index + 2, column=2)
+    theme.add_theory(fig, [0, 1], [0, 1], "", column=2)
+    theme.add_theory(fig, [0, 1], [1, 1], "", column=2)
+    fig.update_layout(xaxis2={"type": "linear", "dtick": 0.5, "minor": {}}, yaxis2={"type": "linear", "dtick": 0.5, "minor": {}})
+    return fig
+
+
+def plot_gaussian_rectification(ds: xr.Dataset) -> Figure:
+    """Plot the cost of rectified turned Gaussians by round, by gradients and without restriction."""
+    last = ds.ratio.isel(round=-1).mean("seed")
+    gradient, free = (float(last.sel(rectification=name)) for name in ("gradient", "unrestricted"))
+    fig = theme.figure(
+        title="Gradients unwind the turn; unrestricted rectification keeps it for ever",
+        subtitle=f"Exact fields; bands: {ds.sizes['seed']} turns and stretches",
+        alt=f"Cost over the least cost against rounds of rectification. Unrestricted it stays at {free:.2f}; with gradients it "
+        f"falls to {gradient:.4f}. The dashed line is the least cost.",
+        x=axis_title(ds["round"]),
+        y=axis_title(ds.ratio),
+    )
+    for index, name in enumerate(("gradient", "unrestricted")):
+        mean, low, high = _over_draws(ds.ratio.sel(rectification=name))
+        theme.add_measurement(fig, ds["round"], mean, name, low=low, high=high, index=index, markers=True)
+    theme.add_theory(fig, ds["round"], np.ones(ds.sizes["round"]), "")
+    fig.update_xaxes(dtick=1)
+    return fig
+
+
+def plot_c_rectified(ds: xr.Dataset) -> Figure:
+    """Plot where points go before and after c-rectification: starts, ends and the lines between them."""
+    final = ds.sizes["round"] - 1
+    shown = [0, final]
+    ratio, stray = ds.ratio.mean("seed").values, ds.stray.mean("seed").values
+    strays = ds.attrs["source"] == "clusters" and bool(stray[-1] > 0.03)
+    fig = theme.figure(
+        title="Between separate clusters a smooth potential leaves points on the way"
+        if strays
+        else f"{ds.sizes['round'] - 1} rounds of gradients turn a random pairing into the cheapest one",
+        subtitle="Lines join starts (light) to ends (dark)",
+        alt=f"Two panels of points in the plane, joined start to end. Left, the independent pairing: lines cross everywhere, the "
+        f"cost is {ratio[0]:.2f} times the least. Right, after {final} rounds: {ratio[-1]:.3f} times, "
+        f"and {100 * stray[-1]:.1f} percent of the ends lie away from the target.",
+        height=420,
+    )
+    names = ["Independent pairing", f"After {final} rounds"]
+    theme.columns(
+        fig,
+        *(
+            (f"{name}: cost {ratio[number]:.2f} × least", "x", "y" if place == 0 else "")
+            for place, (name, number) in enumerate(zip(names, shown, strict=True))
+        ),
+        gap=0.08,
+    )
+    for column, number in enumerate(shown, start=1):
+        start, end = ds.start.values, ds.end.isel(round=number).values
+        add_paths(fig, np.stack([start, end], axis=1)[:120], "pairs", tone=theme.BASELINE, column=column, opacity=0.5)
+        dots(fig, start, "starts", tone=theme.time_color(0.0), size=5, column=column)
+        dots(fig, end, "ends", tone=theme.time_color(1.0), size=5, column=column)
+    return square(fig, 2)
+
+
+def plot_between_modes(ds: xr.Dataset) -> Figure:
+    """Plot predicted clean points on their way, and how samples between modes waver in the end."""
+    good, bad = (ds.variance.values[ds.kind.values == kind] for kind in (0, 1))
+    share = 100 * float(ds.share.mean())
+    fig = theme.figure(
+        title="Samples between the modes do not settle: their predicted ends waver until the last steps",
+        subtitle=f"{ds.sizes['mode']} modes; {share:.2g}% of the samples of {ds.sizes['seed']} models lie between",
+        alt="Left: predicted clean points against the share of reverse steps done. Paths that end in a mode settle there; paths "
+        "that end between two modes swing between them to the end. Right: histogram of the variance of the predicted clean "
+        f"point over the last twentieth of the steps, on a logarithmic axis: median {np.median(good):.2g} in the modes, "
+        f"{np.median(bad) if len(bad) else float('nan'):.2g} between.",
+    )
+    theme.columns(
+        fig,
+        ("Predicted clean point", axis_title(ds.progress), "x"),
+        ("Variance, last 5% of steps", "Variance (log₁₀)", "Share of samples"),
+        gap=0.14,
+    )
+    for kind, label, tone in ((0, "in a mode", theme.NEGATIVE), (1, "between", theme.POSITIVE)):
+        for path in ds.predicted.values[ds.path_kind.values == kind]:
+            fig.add_scatter(
+                x=ds.progress.values, y=path, mode="lines", line={"color": tone, "width": 1.2}, opacity=0.6, name=label
+            )
+    edges = np.linspace(np.log10(max(good.min(), 1e-9)), np.log10(max(good.max(), *bad, 1e-8)), 41)
+    for values, label, tone, shift in ((good, "in a mode", theme.NEGATIVE, 0), (bad, "between", theme.POSITIVE, 1)):
+        if not len(values):
+            continue
+        counts, _ = np.histogram(np.log10(np.maximum(values, 1e-9)), edges)
+        peak = int(counts.argmax())
+        fig.add_scatter(
+            x=(edges[1:] + edges[:-1]) / 2,
+            y=counts / counts.sum(),
+            mode="lines+text",
+            line={"color": tone, "width": 2.2, "shape": "hvh", "dash": ("solid", "dot")[shift]},
+            text=[label if k == peak else "" for k in range(len(counts))],
+            textposition="top center",
+            textfont={"color": theme.text_color(tone)},
+            name=label,
+            xaxis="x2",
+            yaxis="y2",
+        )
+    return fig

@@ -80,9 +80,7 @@ NOISE_SCHEDULES: dict[str, NoiseSchedule] = {
         NoiseSchedule(
             "ve-exponential", False, lambda t: torch.exp(2 * t), lambda t: torch.expm1(2 * t) / 2, horizon=2.0
         ),
-        NoiseSchedule(
-            "ve-polynomial", False, lambda t: (1 + t) ** 2, lambda t: ((1 + t) ** 3 - 1) / 3, horizon=3.0
-        ),
+        NoiseSchedule("ve-polynomial", False, lambda t: (1 + t) ** 2, lambda t: ((1 + t) ** 3 - 1) / 3, horizon=3.0),
         NoiseSchedule("vp-constant", True, lambda t: 2 * torch.ones_like(t), lambda t: 2 * t, horizon=3.0),
         NoiseSchedule("vp-linear", True, lambda t: 0.1 + 19.9 * t, lambda t: 0.1 * t + 19.9 * t**2 / 2, horizon=1.0),
     )
@@ -216,9 +214,7 @@ def sampler_law(
     check_int(1, num_steps=num_steps)
     check_choice(INTEGRATORS, integrator=integrator)
     check_nonnegative(score_error=score_error)
-    times = torch.linspace(
-        schedule.horizon, 0, num_steps + 1, dtype=data.mean.dtype, device=data.mean.device
-    )
+    times = torch.linspace(schedule.horizon, 0, num_steps + 1, dtype=data.mean.dtype, device=data.mean.device)
     scale, noise, total = schedule.scale(times), schedule.variance(times), schedule.total(times)
     if integrator == "euler":
         length = times[:-1] - times[1:]

@@ -220,7 +220,7 @@ def kinetic_optimal_schedule(
     turned = torch.cat([angle.new_zeros(1), (opening(angle, separation) * width).cumsum(0)])
     edges = torch.arange(len(angle) + 1, dtype=angle.dtype, device=angle.device) * width
     total = float(turned[-1])
-    if total < 1e-9:
+    if total < 1e-6:
         raise ValueError("separation must exceed s²/(1+s²) somewhere, got that of Gaussian data, which need no path.")
     t = torch.linspace(0, 1, num_times, dtype=angle.dtype, device=angle.device)
     flat_x, flat_y = (1 - t) + t * math.cos(total), t * math.sin(total)
@@ -229,6 +229,4 @@ def kinetic_optimal_schedule(
     low, high = turned[place - 1], turned[place]
     share = ((flat_angle - low) / (high - low).clamp(min=1e-12)).clamp(0, 1)
     theta = edges[place - 1] + share * width
-    return KineticSchedule(
-        total, 4 * math.sin(total / 2) ** 2, t, radius * torch.sin(theta), radius * torch.cos(theta)
-    )
+    return KineticSchedule(total, 4 * math.sin(total / 2) ** 2, t, radius * torch.sin(theta), radius * torch.cos(theta))

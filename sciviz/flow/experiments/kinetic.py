@@ -148,9 +148,7 @@ def kinetic_paths(
     if X is not None:
         sets = [standardise(X.double())]
     else:
-        sets = [
-            standardise(torch.randn(num_samples, d, generator=generator, dtype=torch.float64)) for d in dimensions
-        ]
+        sets = [standardise(torch.randn(num_samples, d, generator=generator, dtype=torch.float64)) for d in dimensions]
     schedules, straight = [], []
     for points in sets:
         separation = separation_function(points, torch.tan(angle), num_draws=2, seed=seed + 1)

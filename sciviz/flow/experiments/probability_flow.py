@@ -83,9 +83,7 @@ def sampling_steps(
         exact = exact_law(law, schedule)
         reached = [sampler_law(law, schedule, k, integrator=integrator) for k in num_steps]
         wrong = [
-            sampler_law(
-                law, schedule, max(num_steps), integrator=integrator, score_error=error, direction=direction
-            )
+            sampler_law(law, schedule, max(num_steps), integrator=integrator, score_error=error, direction=direction)
             for error in score_errors
         ]
         best = reached[int(np.argmax(num_steps))]

@@ -12,6 +12,7 @@ import itertools
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -139,7 +140,9 @@ class _Survey:
                 if not isinstance(number, (bool, int, float)):
                     continue
                 # A part may be called as one of our own variables is.
-                words = [part + "_" * (part in ("outcome", "spread"))] if part else []
+                # A slash would make a group of what stands before it.
+                spelt = re.sub(r"\s*/\s*", " over ", part)
+                words = [spelt + "_" * (spelt in ("outcome", "spread"))] if spelt else []
                 full = ".".join([name, *words, *(["spread"] if role == "spread" else [])])
                 if full not in self.measured:
                     self.measured[full] = np.full(count, np.nan)

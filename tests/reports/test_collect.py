@@ -66,7 +66,7 @@ def result(point: dict[str, Any]) -> Any:
             "paper-key/spread",
             says="two numbers",
             criterion="none",
-            measured={"outcome": here, "end": 2 * here, "word": "no number"},
+            measured={"outcome": here, "end": 2 * here, "end / outcome": 2.0, "word": "no number"},
             holds=None,
             expected="undecided",
             why="it is made up",
@@ -106,6 +106,8 @@ def test_claims_are_variables_over_the_grid(folder: Path) -> None:
         assert {"paper-key.spread.outcome", "paper-key.spread.outcome_", "paper-key.spread.end"} <= set(root.data_vars)
         assert root["paper-key.spread.outcome"].values.ravel()[0] == "undecided"
         assert "paper-key.spread.word" not in root
+        # A ratio is a variable as all others are, not a group of the store.
+        assert (root["paper-key.spread.end over outcome"].isel(seed=0) == 2.0).all() and set(tree.children) == {"run"}
 
 
 def test_failed_and_missing_points_are_marked(folder: Path) -> None:

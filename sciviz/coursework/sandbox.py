@@ -131,7 +131,7 @@ class Room:
         """Return the command that starts the program inside."""
         python = [sys.executable, *_OPTIONS, f"{_PROGRAM}/inside.py"]
         options = [
-            "bwrap", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try",
+            shutil.which("bwrap") or "bwrap", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try",
             "--hostname", "sandbox", "--die-with-parent", "--new-session", "--clearenv",
         ]  # fmt: skip
         if os.getuid() == 0:
@@ -339,7 +339,8 @@ class Student:
             return subprocess.Popen(python, env=variables, cwd=self._scratch, pass_fds=pass_on, **common)
         descriptor = os.open(room.folder / "filter", os.O_RDONLY)
         try:
-            return subprocess.Popen(room.command(descriptor), pass_fds=[*pass_on, descriptor], **common)
+            # Its first process runs as the student's user and keeps the environment that it was started with in its memory.
+            return subprocess.Popen(room.command(descriptor), pass_fds=[*pass_on, descriptor], env={}, **common)
         finally:
             os.close(descriptor)
 

@@ -108,6 +108,7 @@ def _student(name: str, people: Sequence[Person]) -> str | None:
 
 def _same_person(student: str, found: dict[str, Submission]) -> str:
     """Return an id that looks the same, or nothing."""
+
     def skeleton(text: str) -> str:
         return unicodedata.normalize("NFKC", text).casefold()
 

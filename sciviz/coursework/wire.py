@@ -191,7 +191,7 @@ def _unpack_array(tree: Any, body: memoryview, used: list[int], tensor: bool) ->
         raise WireError("an array larger than its message")
     if dtype.kind == "b":
         # A truth value that is neither 0 nor 1 is undefined behaviour further on.
-        array = np.frombuffer(body[place : place + length], np.uint8).reshape(shape) != 0
+        array = np.array(np.frombuffer(body[place : place + length], np.uint8).reshape(shape) != 0)
     else:
         array = np.frombuffer(body[place : place + length], dtype).reshape(shape).copy()
     if tensor:

@@ -99,8 +99,9 @@ def scale(x):
     "reads-the-graders-files": """
 import os
 found = []
-for folder, _, names in os.walk("/"):
-    if folder.startswith(("/proc", "/usr", "/sys")): continue
+for folder, inner, names in os.walk("/"):
+    # Not what everybody may read anyway, and takes long.
+    inner[:] = [name for name in inner if name not in ("proc", "usr", "sys", "site-packages") and not name.startswith("python3")]
     for name in names:
         if name in ("secret.key", "variants.json", "toy.py", "gradebook.db", "class.toml", "shadow", "grading.py"):
             found.append(os.path.join(folder, name))
@@ -289,9 +290,12 @@ import sciviz.lab.checks as module
 text = inspect.getsource(module)
 if "np.argwhere" in text: raise RuntimeError("LOOT source")
 copies = []
-for folder, _, names in os.walk("/"):
-    if not folder.startswith(("/proc", "/sys")):
+places = ["/sandbox", *[os.path.join(p, "sciviz") for p in sys.path], *[os.path.dirname(os.path.dirname(sys.prefix))]]
+for place in places:
+    for folder, inner, names in os.walk(place):
+        inner[:] = [name for name in inner if name != "site-packages"]
         copies += [os.path.join(folder, n) for n in names if n.startswith("checks.") and "sciviz" in folder]
+if not copies: raise RuntimeError("LOOT no library at all: this test looks in the wrong place")
 for path in copies:
     if b"argwhere(np" in open(path, "rb").read().replace(b" ", b""): raise RuntimeError("LOOT " + path)
 import importlib

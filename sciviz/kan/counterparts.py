@@ -35,7 +35,8 @@ def make_linear(in_features: int, out_features: int, *, generator: torch.Generat
     torch.Size([2, 3])
     """
     check_int(1, in_features=in_features, out_features=out_features)
-    layer: nn.Linear = nn.utils.skip_init(nn.Linear, in_features, out_features)
+    # On the meta device nothing is drawn from the global generator, which belongs to the caller.
+    layer = nn.Linear(in_features, out_features, device="meta").to_empty(device="cpu")
     bound = 1 / math.sqrt(in_features)
     for parameter in layer.parameters():
         nn.init.uniform_(parameter, -bound, bound, generator=generator)
@@ -202,7 +203,7 @@ class Ensemble:
     def parameters(self, weights: Tensor | None = None) -> dict[str, Tensor]:
         """Return the parameters by name, each with a leading dimension for the member."""
         weights = self.weights if weights is None else weights
-        parts = weights.split([math.prod(shape) for shape in self.shapes.values()], dim=1)
+        parts = torch.split(weights, [math.prod(shape) for shape in self.shapes.values()], dim=1)
         return {
             name: part.reshape(len(weights), *shape)
             for part, (name, shape) in zip(parts, self.shapes.items(), strict=True)

@@ -32,7 +32,7 @@ ARGUMENTS: dict[str, Callable[[Tensor], Tensor]] = {
 """What may stand inside E, before it is scaled: x, x², |x|, or min(x, 0)."""
 
 
-def mittag_leffler(
+def mittag_leffler_function(
     z: Float[Tensor, "*shape"],
     alpha: float | Float[Tensor, ""],
     beta: float | Float[Tensor, ""] = 1.0,
@@ -54,7 +54,7 @@ def mittag_leffler(
     beta
         Greater than 0.
     num_nodes
-        Points on the contour, an even number; good for |z|^(1/α) up to about a quarter of it.
+        Points on the contour, an even number; good for |z|^(1/α) up to about an eighth of it.
     num_terms
         Terms of the series; good for z^(1/α) up to about 40.
 
@@ -64,9 +64,9 @@ def mittag_leffler(
         If α or β is out of range.
 
     >>> x = torch.linspace(-5, 5, 11, dtype=torch.float64)
-    >>> bool(torch.allclose(mittag_leffler(x, 1.0), x.exp(), atol=1e-9))
+    >>> bool(torch.allclose(mittag_leffler_function(x, 1.0), x.exp(), atol=1e-9))
     True
-    >>> bool(torch.allclose(mittag_leffler(-x.square(), 2.0), x.cos(), atol=1e-9))
+    >>> bool(torch.allclose(mittag_leffler_function(-x.square(), 2.0), x.cos(), atol=1e-9))
     True
     """
     check_int(2, num_nodes=num_nodes, num_terms=num_terms)
@@ -83,8 +83,8 @@ def _evaluate(
     z: Tensor, alpha: float | Tensor, beta: float | Tensor, num_nodes: int, num_terms: int, beyond_one: bool
 ) -> Tensor:
     wide = z.to(torch.float64)
-    a = torch.as_tensor(alpha, device=z.device).to(torch.float64)
-    b = torch.as_tensor(beta, device=z.device).to(torch.float64)
+    a = torch.as_tensor(alpha, dtype=torch.float64, device=z.device)
+    b = torch.as_tensor(beta, dtype=torch.float64, device=z.device)
     # Each branch sees only arguments that it can take, so that the other's infinities stay out of the gradient.
     contour = _by_contour(wide.clamp_max(1.0), a, b, num_nodes)
     if beyond_one:
@@ -199,7 +199,7 @@ class MittagLefflerActivation(nn.Module):
         If the start is not known.
 
     >>> layer = MittagLefflerActivation("ELU")
-    >>> [round(value, 3) for value in layer(torch.tensor([-1.0, 2.0])).tolist()], float(layer.alpha), float(layer.beta)
+    >>> [round(value, 3) for value in layer(torch.tensor([-1.0, 2.0])).tolist()], layer.alpha.item(), layer.beta.item()
     ([-0.632, 2.0], 1.0, 2.0)
     """
 
@@ -212,9 +212,9 @@ class MittagLefflerActivation(nn.Module):
         check_int(3, num_knots=num_knots)
         self.start, self.reach = start, reach
         shape = SHAPES[start].numerator
-        # α lives in (0, 2) and β above 0 whatever a step does: what is trained is a logit and a logarithm.
-        alpha = min(max(shape.alpha, 1e-3), 2 - 1e-3)
-        free = torch.tensor([math.log(alpha / (2 - alpha)), math.log(shape.beta)])
+        # α lives in [0, 2] and β above 0 whatever a step does: α is folded back at both ends, where a squashing function
+        # would stop its learning, and what is trained for β is its logarithm.
+        free = torch.tensor([max(shape.alpha, 1e-3), math.log(shape.beta)])
         if learn:
             self.free = nn.Parameter(free)
         else:
@@ -224,7 +224,7 @@ class MittagLefflerActivation(nn.Module):
     @property
     def alpha(self) -> Float[Tensor, ""]:
         """The numerator's α, from 0 to 2."""
-        return 2 * torch.sigmoid(self.free[0])
+        return (2 - (2 - self.free[0].abs()).abs()).abs()
 
     @property
     def beta(self) -> Float[Tensor, ""]:

@@ -85,7 +85,7 @@ class QuadraticNetwork(nn.Module):
         self.layers = nn.ModuleList(
             QuadraticLinear(n, m, start=start, generator=generator) for n, m in pairwise(sizes[:-1])
         )
-        self.out = nn.utils.skip_init(nn.Linear, sizes[-2], sizes[-1])
+        self.out = nn.Linear(sizes[-2], sizes[-1], device="meta").to_empty(device="cpu")
         bound = 1 / math.sqrt(sizes[-2])
         for parameter in self.out.parameters():
             nn.init.uniform_(parameter, -bound, bound, generator=generator)

@@ -37,10 +37,10 @@ def selectable_bases(
     seed: int,
     num_seeds: int = 5,
     width: int = 5,
-    num_steps: int = 600,
+    num_steps: int = 400,
     lr: float = 0.02,
     functions: Mapping[str, Plane] | None = None,
-    num_train: int = 400,
+    num_train: int = 250,
     num_test: int = 1000,
     select_at: float = 0.5,
 ) -> xr.Dataset:
@@ -52,12 +52,12 @@ def selectable_bases(
     Returns
     -------
     xr.Dataset
-        `error` (root mean squared, on new points, targets of variance one) by function, method and seed,
-        `num_parameters` by method, and `share`, how many nodes chose each family, by function.
+        `error` (root mean squared, on new points, targets of variance one) by function, network and seed,
+        `num_parameters` by network, and `share`, how many nodes chose each family, by function.
 
     >>> ds = selectable_bases(seed=0, num_seeds=2, num_steps=4, functions={"xy": lambda x, y: x * y})
-    >>> ds.error.dims, ds.method.values.tolist()[-2:]
-    (('function', 'method', 'seed'), ['selectable', 'MLP'])
+    >>> ds.error.dims, ds.network.values.tolist()[-2:]
+    (('function', 'network', 'seed'), ['selectable', 'MLP'])
     """
     check_int(1, num_seeds=num_seeds, width=width, num_train=num_train, num_test=num_test)
     check_int(2, num_steps=num_steps)
@@ -89,10 +89,12 @@ def selectable_bases(
             optimizer.param_groups[0]["lr"] = lr * (1 + math.cos(math.pi * step / num_steps)) / 2
             optimizer.zero_grad()
             loss = (network(X)[..., 0] - y).square().mean(1).sum()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
 
-    errors, sizes, share = [], [], torch.zeros(len(chosen), len(FAMILIES))
+    errors: list[Tensor] = []
+    sizes: list[int] = []
+    share = torch.zeros(len(chosen), len(FAMILIES))
     for method in _METHODS:
         network: SelectableKAN | BatchedMLP
         if method == "MLP":
@@ -113,13 +115,13 @@ def selectable_bases(
         "Networks that choose their functions",
         {
             "function": variable("function", list(chosen), "function", ""),
-            "method": variable("method", list(_METHODS), "network", ""),
+            "network": variable("network", list(_METHODS), "network", ""),
             "seed": seed_coord(num_seeds),
             "family": variable("family", list(FAMILIES), "family of functions", ""),
         },
         {
-            "error": variable("function method seed", torch.stack(errors, 1), "root mean squared error on new points"),
-            "num_parameters": variable("method", sizes, "parameters"),
+            "error": variable("function network seed", torch.stack(errors, 1), "root mean squared error on new points"),
+            "num_parameters": variable("network", sizes, "parameters"),
             "share": variable("function family", share, "share of nodes that chose the family"),
         },
         width=width,
@@ -134,7 +136,7 @@ def _matched_mlp(num_parameters: int, members: int, seed: int) -> BatchedMLP:
 
 
 def _log_means(ds: xr.Dataset) -> xr.DataArray:
-    """The mean logarithm of the error over functions, by method and seed: of it a geometric mean is made."""
+    """The mean logarithm of the error over functions, by network and seed: of it a geometric mean is made."""
     result: xr.DataArray = np.log(ds.error.clip(min=1e-12)).mean("function")
     return result
 
@@ -142,16 +144,16 @@ def _log_means(ds: xr.Dataset) -> xr.DataArray:
 def selectable_claim(ds: xr.Dataset) -> ClaimResult:
     """`s-kan/selectable`: choosing among families gives a lower geometric-mean error than any one of them."""
     logs = _log_means(ds)
-    singles = [m for m in ds.method.values if m not in ("selectable", "MLP")]
-    best = str(logs.sel(method=singles).mean("seed").idxmin("method").item())
-    difference = (logs.sel(method="selectable") - logs.sel(method=best)).values
+    singles = [m for m in ds.network.values if m not in ("selectable", "MLP")]
+    best = str(logs.sel(network=singles).mean("seed").idxmin("network").item())
+    difference = (logs.sel(network="selectable") - logs.sel(network=best)).values
     return _ratio_claim(ds, difference, 0.9, f"that of the best single basis ({best})", len(ds.function))
 
 
 def selectable_mlp_claim(ds: xr.Dataset) -> ClaimResult:
     """`s-kan/mlp`: selectable networks have a lower geometric-mean error than an MLP of equal size."""
     logs = _log_means(ds)
-    difference = (logs.sel(method="selectable") - logs.sel(method="MLP")).values
+    difference = (logs.sel(network="selectable") - logs.sel(network="MLP")).values
     return _ratio_claim(ds, difference, 0.7, "that of an MLP of equal size", len(ds.function))
 
 
@@ -172,7 +174,9 @@ def _ratio_claim(ds: xr.Dataset, difference: np.ndarray, limit: float, other: st
 def worst_case_claim(ds: xr.Dataset) -> ClaimResult:
     """`s-kan/never-badly`: each single basis fails badly on some function, selectable networks on none."""
     median = ds.error.median("seed")
-    worst = {str(m): float((median.sel(method=m) / median.min("method")).max()) for m in ds.method.values if m != "MLP"}
+    worst = {
+        str(m): float((median.sel(network=m) / median.min("network")).max()) for m in ds.network.values if m != "MLP"
+    }
     text = (
         "the largest ratio of its median error to the best method's, over the functions, is smaller for selectable networks "
         f"than for every single basis; {ds.sizes['seed']} seeds"

@@ -131,7 +131,8 @@ class Room:
         """Return the command that starts the program inside."""
         python = [sys.executable, *_OPTIONS, f"{_PROGRAM}/inside.py"]
         options = [
-            shutil.which("bwrap") or "bwrap", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try",
+            shutil.which("bwrap") or "bwrap",
+            "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try",
             "--hostname", "sandbox", "--die-with-parent", "--new-session", "--clearenv",
         ]  # fmt: skip
         if os.getuid() == 0:

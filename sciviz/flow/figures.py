@@ -521,7 +521,9 @@ def plot_bespoke(ds: xr.Dataset) -> Figure:
         theme.add_measurement(fig, ds.knot, mean, label, low=low, high=high, index=index + 2, column=2)
     theme.add_theory(fig, [0, 1], [0, 1], "", column=2)
     theme.add_theory(fig, [0, 1], [1, 1], "", column=2)
-    fig.update_layout(xaxis2={"type": "linear", "dtick": 0.5, "minor": {}}, yaxis2={"type": "linear", "dtick": 0.5, "minor": {}})
+    fig.update_layout(
+        xaxis2={"type": "linear", "dtick": 0.5, "minor": {}}, yaxis2={"type": "linear", "dtick": 0.5, "minor": {}}
+    )
     return fig
 
 

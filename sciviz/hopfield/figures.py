@@ -473,10 +473,10 @@ def plot_hull_training(ds: xr.Dataset) -> Figure:
     fig = theme.figure(
         title=f"Pointing names {100 * ends['pointer']:.0f}% of hulls exactly, a fixed vocabulary "
         f"{100 * ends['vocabulary']:.0f}%",
-        subtitle=f"5 to 10 points; {ds.attrs['pointer_steps']:,} and {ds.attrs['vocabulary_steps']:,} steps; "
+        subtitle=f"5 to 10 points; {ds.attrs['num_steps']:,} steps of {ds.attrs['batch_size']} sets each; "
         f"{ds.sizes['seed']} seeds",
         alt="Share of hulls of 5 to 10 points that are named exactly, against the share of the training. Pointing ends at "
-        f"{ends['pointer']:.2f}, the network with a fixed vocabulary at {ends['vocabulary']:.2f}, though it trains twice as long.",
+        f"{ends['pointer']:.2f}, the network with a fixed vocabulary at {ends['vocabulary']:.2f}.",
         x=axis_title(ds.progress),
         y=axis_title(ds.accuracy),
     )

@@ -21,7 +21,7 @@ class NAU(nn.Module):
 
     >>> unit = NAU(3, 1, generator=torch.Generator().manual_seed(0))
     >>> _ = unit.weight.data.copy_(torch.tensor([[1.0, -1.0, 0.0]]))
-    >>> unit(torch.tensor([[5.0, 2.0, 9.0]])).tolist(), float(unit.distance())
+    >>> unit(torch.tensor([[5.0, 2.0, 9.0]])).tolist(), unit.distance().item()
     ([[3.0]], 0.0)
     """
 

@@ -142,7 +142,9 @@ class BSplines(Basis):
             # Many equal values would give cells of no width; the ends stay the ends of the data.
             inner = torch.cat([low[..., None], inner[..., 1:-1], high[..., None]], -1)
             least = (high - low)[..., None] * 1e-3 / self.num_cells
-            inner = low[..., None] + torch.cat([torch.zeros_like(low)[..., None], inner.diff().clamp_min(least).cumsum(-1)], -1)
+            inner = low[..., None] + torch.cat(
+                [torch.zeros_like(low)[..., None], inner.diff().clamp_min(least).cumsum(-1)], -1
+            )
         # Data that all members share give each of them the same grid, of its own.
         knots = splines.extend_knots(inner, self.order).to(self.knots)
         self.knots = knots.expand(*self.knots.shape[:-1], -1).clone()

@@ -109,7 +109,8 @@ class KANLayer(nn.Module):
 
     def weights(self) -> tuple[Float[Tensor, "... in bases out"], Float[Tensor, "... in out"] | None]:
         """Return the coefficients and base weights in effect: with scales, and without what is pruned or fixed."""
-        coef, base = self.coef, self.base_weight
+        coef: Tensor = self.coef
+        base: Tensor | None = self.base_weight
         if self.scale is not None:
             coef = coef * self.scale[..., None, :]
         if self.mask is not None:
@@ -126,7 +127,9 @@ class KANLayer(nn.Module):
             If the last dimension is not the number of inputs.
         """
         if x.shape[-1] != self.num_inputs:
-            raise ValueError(f"x must have {self.num_inputs} features in its last dimension, got shape {tuple(x.shape)}.")
+            raise ValueError(
+                f"x must have {self.num_inputs} features in its last dimension, got shape {tuple(x.shape)}."
+            )
         coef, base = self.weights()
         y = self.basis.combine(x, coef)
         if base is not None and self.base_name is not None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -79,7 +80,7 @@ class KAN(nn.Module):
                 generator=generator,
                 **options,
             )
-            for num_in, num_out in zip(widths[:-1], widths[1:], strict=True)
+            for num_in, num_out in itertools.pairwise(widths)
         )
         self.to(dtype)
 
@@ -137,7 +138,11 @@ class KAN(nn.Module):
         return sum(self[index].num_active() for index in range(len(self.layers)))
 
 
-ACTIVATIONS = {"tanh": torch.tanh, "silu": nn.functional.silu, "relu": torch.relu}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "tanh": torch.tanh,
+    "silu": nn.functional.silu,
+    "relu": torch.relu,
+}
 
 
 class BatchedMLP(nn.Module):
@@ -163,7 +168,7 @@ class BatchedMLP(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         lead = () if members is None else (members,)
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
-        for num_in, num_out in zip(widths[:-1], widths[1:], strict=True):
+        for num_in, num_out in itertools.pairwise(widths):
             bound = num_in**-0.5
             for store, shape in ((self.weights, (*lead, num_in, num_out)), (self.biases, (*lead, 1, num_out))):
                 drawn = 2 * torch.rand(shape, generator=generator) - 1

@@ -43,7 +43,8 @@ def scores(model: KAN, X: Float[Tensor, "batch in"]) -> Scores:
     _check_single(model)
     values = model.activations(X)
     node = torch.ones(model.widths[-1], dtype=X.dtype, device=X.device)
-    edges, nodes = [], [node]
+    edges: list[Tensor] = []
+    nodes = [node]
     for index in reversed(range(len(model.layers))):
         spread = model[index].edges(values[index]).std(0, correction=0)
         whole = values[index + 1].std(0, correction=0).clamp_min(1e-12)

@@ -107,16 +107,16 @@ def local_bases(
     """
     check_int(0, 5, order=order)
     check_int(0, derivative=derivative)
-    lead = torch.broadcast_shapes(x.shape[:-2], knots.shape[:-2])
+    lead = torch.broadcast_shapes(x.shape[:-2], knots.shape[:-2])  # type: ignore[no-untyped-call]
     x = x.expand(*lead, *x.shape[-2:])
     if even and derivative < order:
         with torch.no_grad():
             low, step = _even(knots, order)
             cell = ((x - low) / step).floor_().long().clamp_(0, knots.shape[-1] - 2 * order - 2)
-        value: Tensor = _Bases.apply(x, knots, cell + order, order, derivative, True)
+        value: Tensor = _Bases.apply(x, knots, cell + order, order, derivative, True)  # type: ignore[no-untyped-call]
         return cell, value
     cell = find_cell(x, knots, order)
-    value = _Bases.apply(x, knots, cell, order, derivative, False)
+    value = _Bases.apply(x, knots, cell, order, derivative, False)  # type: ignore[no-untyped-call]
     return cell - order, value
 
 
@@ -137,7 +137,7 @@ class _Bases(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, knots, cell = ctx.saved_tensors
         order, derivative, even = ctx.rest
-        slope = _Bases.apply(x, knots, cell, order, derivative + 1, even)
+        slope = _Bases.apply(x, knots, cell, order, derivative + 1, even)  # type: ignore[no-untyped-call]
         return (grads[0] * slope).sum(-1), None, None, None, None, None
 
 
@@ -209,7 +209,9 @@ def spread(
 
 
 def sum_plain(
-    first: Int[Tensor, "... batch in"], value: Float[Tensor, "... batch in local"], coef: Float[Tensor, "... in bases out"]
+    first: Int[Tensor, "... batch in"],
+    value: Float[Tensor, "... batch in local"],
+    coef: Float[Tensor, "... in bases out"],
 ) -> Float[Tensor, "... batch out"]:
     """Sum splines over inputs, by one matrix product with all bases: the plain form of `sum_local`."""
     dense = spread(first, value, coef.shape[-2])
@@ -217,7 +219,9 @@ def sum_plain(
 
 
 def sum_local(
-    first: Int[Tensor, "... batch in"], value: Float[Tensor, "... batch in local"], coef: Float[Tensor, "... in bases out"]
+    first: Int[Tensor, "... batch in"],
+    value: Float[Tensor, "... batch in local"],
+    coef: Float[Tensor, "... in bases out"],
 ) -> Float[Tensor, "... batch out"]:
     """Sum splines over inputs, y[b, o] = Σ_i Σ_j value[b, i, j] · coef[i, first[b, i] + j, o], by looking up what is not zero.
 
@@ -232,7 +236,8 @@ def sum_local(
     table = coef.expand(*members, num_in, num_bases, num_out).reshape(-1, num_out)
     starts = torch.arange(table.shape[0] // num_bases, device=value.device).view(*members, 1, num_in, 1) * num_bases
     row = starts + first[..., None] + torch.arange(value.shape[-1], device=value.device)
-    total: Tensor = _BagSum.apply(row.reshape(-1, num_in * value.shape[-1]), value.reshape(-1, num_in * value.shape[-1]), table)
+    width = num_in * value.shape[-1]
+    total: Tensor = _BagSum.apply(row.reshape(-1, width), value.reshape(-1, width), table)  # type: ignore[no-untyped-call]
     return total.view(*value.shape[:-2], num_out)
 
 
@@ -261,7 +266,9 @@ class _BagSum(torch.autograd.Function):
 
 
 def sum_splines(
-    first: Int[Tensor, "... batch in"], value: Float[Tensor, "... batch in local"], coef: Float[Tensor, "... in bases out"]
+    first: Int[Tensor, "... batch in"],
+    value: Float[Tensor, "... batch in local"],
+    coef: Float[Tensor, "... in bases out"],
 ) -> Float[Tensor, "... batch out"]:
     """Sum splines over inputs by whichever of `sum_plain` and `sum_local` is faster at this number of bases."""
     return (sum_plain if coef.shape[-2] <= DENSE_UP_TO else sum_local)(first, value, coef)
@@ -302,11 +309,17 @@ def fit_coefficients(
     wanted = torch.cat([y, y.new_zeros(*y.shape[:-2], matrix.shape[-1], y.shape[-1])], -2)
     # QR is there on every device, and for batches.
     q, r = torch.linalg.qr(stacked)
-    return torch.linalg.solve_triangular(r, q.mT @ wanted, upper=True)
+    solution: Tensor = torch.linalg.solve_triangular(r, q.mT @ wanted, upper=True)
+    return solution
 
 
 def evaluate_spline(
-    x: Float[Tensor, " batch"], knots: Float[Tensor, " knots"], coef: Float[Tensor, " bases"], order: int, *, derivative: int = 0
+    x: Float[Tensor, " batch"],
+    knots: Float[Tensor, " knots"],
+    coef: Float[Tensor, " bases"],
+    order: int,
+    *,
+    derivative: int = 0,
 ) -> Float[Tensor, " batch"]:
     """Evaluate one spline, or a derivative of it, at points.
 

@@ -45,7 +45,10 @@ def difference(function: Function, X: Tensor, y: Tensor) -> Tensor:
 
 
 def jacobian(
-    model: nn.Module, X: Float[Tensor, "... batch in"], y: Float[Tensor, "... batch out"], residual: Residual = difference
+    model: nn.Module,
+    X: Float[Tensor, "... batch in"],
+    y: Float[Tensor, "... batch out"],
+    residual: Residual = difference,
 ) -> tuple[Float[Tensor, "... rows"], Float[Tensor, "... rows parameters"]]:
     """Return residuals and their derivatives by all parameters, for each member of an ensemble.
 
@@ -133,6 +136,9 @@ def levenberg_marquardt(
     if X.shape[-2] != y.shape[-2]:
         raise ValueError(f"X and y must have as many rows, got {X.shape[-2]} and {y.shape[-2]}.")
     members = getattr(model, "members", None)
+    if members is not None:
+        # Each member has points of its own, so that a residual that differentiates by them does not sum over members.
+        X, y = X.expand(members, *X.shape[-2:]), y.expand(members, *y.shape[-2:])
     strength = torch.full((members or 1,), damping, dtype=X.dtype, device=X.device)
     losses, test_losses = [_mean_square(model, X, y, residual)], []
     if test is not None:
@@ -285,7 +291,9 @@ def train(
         )
     members = getattr(model, "members", None)
     if method == "lbfgs" and members not in (None, 1):
-        raise ValueError(f"method 'lbfgs' trains one network, got an ensemble of {members}: it would share one line search.")
+        raise ValueError(
+            f"method 'lbfgs' trains one network, got an ensemble of {members}: it would share one line search."
+        )
     losses, test_losses = [_mean_square(model, X, y, difference)], []
     if test is not None:
         test_losses.append(_mean_square(model, *test, difference))
@@ -293,7 +301,11 @@ def train(
     def make() -> torch.optim.Optimizer:
         if method == "lbfgs":
             return torch.optim.LBFGS(
-                model.parameters(), lr=lr or 1.0, line_search_fn="strong_wolfe", tolerance_grad=1e-32, tolerance_change=1e-32
+                model.parameters(),
+                lr=lr or 1.0,
+                line_search_fn="strong_wolfe",
+                tolerance_grad=1e-32,
+                tolerance_change=1e-32,
             )
         return torch.optim.Adam(model.parameters(), lr=lr or 1e-2)
 
@@ -346,7 +358,9 @@ def choose(model: KAN | BatchedMLP, indices: Sequence[int] | Tensor) -> KAN | Ba
 
 
 @torch.no_grad()
-def rmse(model: nn.Module, X: Float[Tensor, "... batch in"], y: Float[Tensor, "... batch out"]) -> Float[Tensor, " members"]:
+def rmse(
+    model: nn.Module, X: Float[Tensor, "... batch in"], y: Float[Tensor, "... batch out"]
+) -> Float[Tensor, " members"]:
     """Return the root of the mean squared error, of each member.
 
     >>> rmse(KAN([1, 1], seed=0, members=2), torch.zeros(3, 1), torch.zeros(3, 1)).shape

@@ -1,5 +1,7 @@
 """Spiking networks: membranes that fire, learnt through surrogate gradients, delays and local rules."""
 
+from sciviz.snn.contrastive import HebbianWeights, contrastive_update, make_phases, make_weights
+from sciviz.snn.delays import delay_kernel, delayed_current
 from sciviz.snn.encodings import (
     ENCODINGS,
     decode_delta,
@@ -10,6 +12,20 @@ from sciviz.snn.encodings import (
     encode_rate,
 )
 from sciviz.snn.energy import EnergyModel, Operations, count_operations
+from sciviz.snn.equilibrium import (
+    adjoint_errors,
+    asymmetry,
+    contour_errors,
+    error_cosine,
+    exact_errors,
+    homeostasis_gradient,
+    jacobian,
+    layered_mask,
+    relax,
+)
+from sciviz.snn.expressive import ElmParameters, make_elm, memory_decays, run_elm
+from sciviz.snn.feedback import feedback_matrices, rule_loss
+from sciviz.snn.liquid import Adapted, Liquid, adapt_liquid, branching_factor, make_liquid, run_liquid
 from sciviz.snn.models import Adaptive, Chialvo, IntegrateAndFire, Izhikevich, Leaky, Membrane, Neuron, Rulkov, Synaptic
 from sciviz.snn.networks import Output, SpikingNetwork, accuracy, spread_linear, train
 from sciviz.snn.neurons import (
@@ -23,22 +39,29 @@ from sciviz.snn.neurons import (
     lif,
     lif_step,
 )
+from sciviz.snn.normalization import NormalisedTrace, fold_threshold, normalised_lif
 from sciviz.snn.plasticity import Rewarded, Stdp, bounded, reward_modulated
+from sciviz.snn.projection import captured_energy, hebbian_step, learn_lateral, principal_energy, project_out
 from sciviz.snn.surrogates import KINDS, Surrogate, as_surrogate, first_spike_time, postsynaptic_potential
 from sciviz.snn.tasks import TimingTask, make_timing
 
 __all__ = [
     "ENCODINGS",
     "KINDS",
+    "Adapted",
     "Adaptive",
     "AdaptiveTrace",
     "Chialvo",
+    "ElmParameters",
     "EnergyModel",
+    "HebbianWeights",
     "IntegrateAndFire",
     "Izhikevich",
     "Leaky",
+    "Liquid",
     "Membrane",
     "Neuron",
+    "NormalisedTrace",
     "Operations",
     "Output",
     "Rewarded",
@@ -51,25 +74,55 @@ __all__ = [
     "TimingTask",
     "Trace",
     "accuracy",
+    "adapt_liquid",
     "adaptive_lif",
     "adaptive_lif_step",
+    "adjoint_errors",
     "as_surrogate",
+    "asymmetry",
     "bounded",
+    "branching_factor",
+    "captured_energy",
+    "contour_errors",
+    "contrastive_update",
     "count_operations",
     "decay_of",
     "decode_delta",
+    "delay_kernel",
+    "delayed_current",
     "encode",
     "encode_delta",
     "encode_latency",
     "encode_population",
     "encode_rate",
+    "error_cosine",
+    "exact_errors",
     "exponential_filter",
+    "feedback_matrices",
     "first_spike_time",
+    "fold_threshold",
+    "hebbian_step",
+    "homeostasis_gradient",
+    "jacobian",
+    "layered_mask",
+    "learn_lateral",
     "lif",
     "lif_step",
+    "make_elm",
+    "make_liquid",
+    "make_phases",
     "make_timing",
+    "make_weights",
+    "memory_decays",
+    "normalised_lif",
     "postsynaptic_potential",
+    "principal_energy",
+    "project_out",
+    "relax",
     "reward_modulated",
+    "rule_loss",
+    "run_elm",
+    "run_liquid",
     "spread_linear",
     "train",
 ]

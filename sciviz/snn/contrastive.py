@@ -155,9 +155,7 @@ def contrastive_update(
         per_time = torch.where(rigid[..., None, None], at_ends, per_time)
     held = (phases[..., None] > 0).to(X.dtype)
     for weighting, hold in zip(per_time, held, strict=True):
-        hidden, output = settle(
-            weights, drive, hidden, output, held=hold, target=target, feedback=feedback, dt=dt
-        )
+        hidden, output = settle(weights, drive, hidden, output, held=hold, target=target, feedback=feedback, dt=dt)
         signed = weighting * output
         sum_hidden.addcmul_(weighting, hidden)
         sum_output.add_(signed)

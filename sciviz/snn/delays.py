@@ -12,15 +12,13 @@ over i and τ for all t is a product of Fourier transforms, which costs no more 
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from sciviz.lab.checks import check_int, check_nonnegative, check_positive
+from sciviz.lab.checks import check_int, check_positive
 
 
-def delay_kernel(
-    delay: Float[Tensor, "*synapses"], *, width: float, num_taps: int
-) -> Float[Tensor, "*synapses taps"]:
+def delay_kernel(delay: Float[Tensor, "*synapses"], *, width: float, num_taps: int) -> Float[Tensor, "*synapses taps"]:
     """Return each synapse's kernel: a Gaussian tap at `delay`, which sums to one [snn-dcls-delays, eq. 6].
 
     Parameters
@@ -80,78 +78,3 @@ def delayed_current(
     response = torch.fft.rfft(kernel, padded, dim=-1).movedim(-1, 0)
     current: Tensor = torch.fft.irfft(there @ response.mT, padded, dim=0)[:length]
     return current
-
-
-def timing_patterns(
-    num_samples: int,
-    *,
-    orders: Int[Tensor, "classes channels"],
-    slot: int = 8,
-    jitter: int = 1,
-    tail: int = 0,
-    generator: torch.Generator,
-) -> tuple[Float[Tensor, "time samples channels"], Int[Tensor, "samples"]]:
-    """Draw spike patterns whose class lies only in which channel fires when.
-
-    Each channel fires exactly once, in a slot of its own, so neither counts nor coincidences tell the class; slots are
-    `slot` steps apart, beyond what a fast membrane remembers.
-
-    Parameters
-    ----------
-    orders
-        The slot of each channel, for each class: rows are permutations. `make_orders` draws them.
-    jitter
-        Each spike moves by up to this many steps.
-    tail
-        Steps without input at the end, in which delayed spikes can still arrive.
-
-    Returns
-    -------
-    spikes, y
-
-    Raises
-    ------
-    ValueError
-        If a number is out of range, or jitter lets slots overlap.
-
-    >>> orders = torch.tensor([[0, 1], [1, 0]])
-    >>> spikes, y = timing_patterns(4, orders=orders, generator=torch.Generator().manual_seed(0))
-    >>> spikes.shape, spikes.sum(0).unique().tolist()
-    (torch.Size([16, 4, 2]), [1.0])
-    """
-    check_int(1, num_samples=num_samples, slot=slot)
-    check_nonnegative(jitter=jitter, tail=tail)
-    if 2 * jitter >= slot:
-        raise ValueError(f"jitter must be below half a slot of {slot} steps, got {jitter}.")
-    classes, channels = orders.shape
-    y = torch.randint(0, classes, (num_samples,), generator=generator)
-    moved = torch.randint(0, 2 * jitter + 1, (num_samples, channels), generator=generator)
-    times = orders[y] * slot + moved + (slot - 2 * jitter) // 2
-    spikes = torch.zeros(channels * slot + tail, num_samples, channels)
-    return spikes.scatter_(0, times[None], 1.0), y
-
-
-def make_orders(num_classes: int, num_channels: int, *, generator: torch.Generator) -> Int[Tensor, "classes channels"]:
-    """Draw a different order of the channels for each class.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer orders than classes.
-
-    >>> make_orders(2, 3, generator=torch.Generator().manual_seed(0)).shape
-    torch.Size([2, 3])
-    """
-    check_int(1, num_classes=num_classes)
-    check_int(1, num_channels=num_channels)
-    count = 1
-    for k in range(2, num_channels + 1):
-        count *= k
-    if num_classes > count:
-        raise ValueError(f"num_classes must be at most {count} for {num_channels} channels, got {num_classes}.")
-    found: list[list[int]] = []
-    while len(found) < num_classes:
-        order = torch.randperm(num_channels, generator=generator).tolist()
-        if order not in found:
-            found.append(order)
-    return torch.tensor(found)

@@ -110,7 +110,7 @@ def relax(
         else:
             pull = value @ transposed
         flow = pull + drive - state
-        if outputs and nudge != 0:
+        if target is not None and nudge != 0:
             flow[..., -outputs:] = flow[..., -outputs:] - nudge * (state[..., -outputs:] - target)
         state = state + dt * flow
     return state

@@ -37,7 +37,13 @@ class ElmParameters(NamedTuple):
 
 
 def make_elm(
-    generators: list[torch.Generator], *, num_inputs: int, num_branches: int, num_memories: int, num_hidden: int, num_outputs: int
+    generators: list[torch.Generator],
+    *,
+    num_inputs: int,
+    num_branches: int,
+    num_memories: int,
+    num_hidden: int,
+    num_outputs: int,
 ) -> ElmParameters:
     """Draw one ELM neuron for each generator.
 
@@ -109,7 +115,7 @@ def run_elm(
     """
     branches = elm.from_branches.shape[1]
     traces = exponential_filter(X * elm.synapses[None, :, None, :], decay=synapse_decay)
-    sums = traces.unflatten(-1, (branches, -1)).sum(-1)
+    sums = torch.unflatten(traces, -1, (branches, -1)).sum(-1)
     # All that does not need the memories is computed for all steps at once.
     drive = sums @ elm.from_branches + elm.hidden_bias
     memory = torch.zeros(*X.shape[1:3], memory_decay.shape[-1], dtype=X.dtype, device=X.device)

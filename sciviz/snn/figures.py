@@ -142,7 +142,7 @@ def plot_surrogates(ds: xr.Dataset) -> Figure:
     theme.add_theory(fig, ds.distance, ds.heaviside, "", column=1)
     fig.data[-1].update(name="spike", line={"shape": "hv"})
     for index, kind in enumerate(kinds):
-        theme.add_measurement(fig, ds.distance, ds.step.sel(kind=kind), "", index=index, column=1)
+        theme.add_measurement(fig, ds.distance, ds["step"].sel(kind=kind), "", index=index, column=1)
         fig.data[-1].name = kind
         theme.add_measurement(fig, ds.distance, ds.slope.sel(kind=kind), "", index=index, column=2)
         fig.data[-1].name = kind
@@ -152,7 +152,7 @@ def plot_surrogates(ds: xr.Dataset) -> Figure:
             xref="paper",
             yref="paper",
             xanchor="right",
-            text=f"{kind} {'━ ┅ ╍ ╌'.split()[index]}",
+            text=f"{kind} {('━', '┅', '╍', '╌')[index]}",
             showarrow=False,
             font={"color": theme.text_color(theme.color(index)), "size": 13},
         )
@@ -242,7 +242,7 @@ def plot_steepness(ds: xr.Dataset) -> Figure:
 def plot_encodings(ds: xr.Dataset) -> Figure:
     """Plot accuracy against the steps seen, and what a sample costs, for each encoding."""
     last = ds.accuracy.isel(step=-1).mean("seed")
-    names = [str(name) for name in ds.encoding.values]
+    names = [str(name) for name in ds["encoding"].values]
     ops = ds.synaptic.mean("seed").values
     dense = float(ds.dense.mean())
     fig = theme.figure(
@@ -258,13 +258,13 @@ def plot_encodings(ds: xr.Dataset) -> Figure:
     )
     theme.columns(
         fig,
-        ("Accuracy", axis_title(ds.step), axis_title(ds.accuracy)),
+        ("Accuracy", axis_title(ds["step"]), axis_title(ds.accuracy)),
         ("Cost", "Operations a sample", ""),
         widths=(3, 2),
         gap=0.2,
     )
     for index, name in enumerate(names[:4]):
-        _measured(fig, ds.step, ds.accuracy.sel(encoding=name), "", index)
+        _measured(fig, ds["step"], ds.accuracy.sel(encoding=name), "", index)
         fig.data[-1].name = name
         low, high = ds.synaptic.sel(encoding=name).quantile([0.1, 0.9], "seed").values
         theme.add_data(fig, [ops[index]], [index], name, tone=theme.color(index), size=12, column=2)
@@ -298,7 +298,7 @@ def plot_encodings(ds: xr.Dataset) -> Figure:
     for index, name in enumerate(names[:4]):
         at = (2, 5, 9, 12)[index]
         fig.add_annotation(
-            x=float(ds.step[at]),
+            x=float(ds["step"][at]),
             y=float(ds.accuracy.sel(encoding=name).mean("seed")[at]),
             text=name,
             ax=34,
@@ -347,8 +347,8 @@ def plot_task(ds: xr.Dataset) -> Figure:
     num = min(ds.sizes["sample"], 3)
     fig = theme.figure(
         title="The same spikes on the same channels: only the order tells the class",
-        alt=f"{num} patterns of different classes. In each, {ds.sizes['channel']} channels fire once, some steps apart; which channel "
-        "comes first differs, and so does the moment at which the pattern starts.",
+        alt=f"{num} patterns of different classes. In each, {ds.sizes['channel']} channels fire once, some steps apart; which "
+        "channel comes first differs, and so does the moment at which the pattern starts.",
         height=280,
     )
     theme.columns(
@@ -388,3 +388,229 @@ def plot_stdp(ds: xr.Dataset) -> Figure:
         theme.add_data(fig, ds.difference.values[part], ds.simulated.values[part], "pairs", tone=tone)
     fig.update_layout(margin={"r": 40})
     return fig
+
+
+def _dots(fig: Figure, values: xr.DataArray, dim: str, *, column: int = 1) -> Figure:
+    """Draw one dot a seed for each entry of `dim`, in rows that are named at the axis, from top to bottom."""
+    names = [str(name) for name in values[dim].values]
+    for row, name in enumerate(names):
+        seeds = values.isel({dim: row}).values
+        height = len(names) - 1 - row + 0.16 * np.linspace(-1, 1, len(seeds))
+        theme.add_data(fig, seeds, height, name, tone=theme.color(row), size=9, column=column)
+        fig.data[-1].marker.symbol = theme.MARKERS[row]
+    end = "" if column == 1 else str(column)
+    fig.update_layout(
+        {
+            f"yaxis{end}": {
+                "tickvals": list(range(len(names))),
+                "ticktext": names[::-1],
+                "range": [-0.6, len(names) - 0.4],
+            }
+        }
+    )
+    return fig
+
+
+def plot_contour(ds: xr.Dataset) -> Figure:
+    """Plot the error of derivatives from finite nudges, against the size of the nudges."""
+    counts = [int(n) for n in ds.nudges.values][:4]
+    worst, best = (float(ds.relative_error.sel(nudges=n).mean("seed").min()) for n in (counts[0], counts[-1]))
+    fig = theme.figure(
+        title=f"{counts[-1]} complex nudges: the derivative is exact although the nudge is not small",
+        subtitle=f"{ds.sizes['seed']} networks with one-way synapses, {ds.attrs['activation']} units",
+        alt=f"On log-log axes the relative error of the derivative rises with the size of the nudges, the steeper the more "
+        f"nudges there are. Its smallest value is {worst:.1g} with {counts[0]} nudges and {best:.1g} with {counts[-1]}.",
+        x=axis_title(ds.radius),
+        y=axis_title(ds.relative_error),
+        x_type="log",
+        y_type="log",
+    )
+    for index, count in enumerate(counts):
+        _measured(fig, ds.radius, ds.relative_error.sel(nudges=count), f"{count} nudges", index, markers=True)
+    return fig
+
+
+def plot_homeostasis(ds: xr.Dataset) -> Figure:
+    """Plot how well nudged errors agree with backpropagation's during training, and the accuracy in the end."""
+    last = ds.cosine.isel(step=-1).mean("seed")
+    names = ("equilibrium", "with homeostasis")
+    accuracy = ds.accuracy.mean("seed")
+    fig = theme.figure(
+        title="A Jacobian made symmetric turns nudged errors into backpropagated ones",
+        subtitle=f"{ds.sizes['seed']} networks whose backward synapses are drawn on their own",
+        alt=f"Left: cosine with backpropagation's error against training steps. It ends at {float(last.sel(rule=names[0])):.2f} "
+        f"without and at {float(last.sel(rule=names[1])):.2f} with homeostasis. Right: test accuracy, one dot a seed; means "
+        + ", ".join(f"{float(accuracy.sel(rule=r)):.3f} ({r})" for r in ds["rule"].values)
+        + ".",
+    )
+    theme.columns(
+        fig,
+        ("Direction of the error", axis_title(ds["step"]), axis_title(ds.cosine)),
+        ("What it is worth", axis_title(ds.accuracy), ""),
+        gap=0.3,
+    )
+    for index, name in enumerate(names):
+        _measured(fig, ds["step"], ds.cosine.sel(rule=name), name, index, markers=True, column=1)
+    return _dots(fig, ds.accuracy, "rule", column=2)
+
+
+def plot_flexible(ds: xr.Dataset) -> Figure:
+    """Plot an example of random phases, and the accuracy that strict and random phases reach."""
+    final = ds.accuracy.isel(epoch=-1).mean("seed")
+    fig = theme.figure(
+        title="Phases of any order and length teach almost as well as strict ones",
+        subtitle=f"{ds.sizes['seed']} networks; orange: held at the answer, blue: left alone",
+        alt=f"Left: the phases of {ds.sizes['sample']} samples over time, blocks of random length and sign. Right: test accuracy "
+        f"against epochs; strict phases end at {float(final.sel(schedule='rigid')):.3f}, random ones at "
+        f"{float(final.sel(schedule='flexible')):.3f}.",
+    )
+    theme.columns(
+        fig,
+        ("Random phases", axis_title(ds.time), axis_title(ds["sample"])),
+        ("Learning", axis_title(ds.epoch), axis_title(ds.accuracy)),
+        gap=0.14,
+    )
+    theme.add_heatmap(fig, ds.phases.transpose("sample", "time"), ds.time, ds["sample"], title="phase", signed=True)
+    fig.data[-1].showscale = False
+    for index, name in enumerate(ds.schedule.values):
+        _measured(fig, ds.epoch, ds.accuracy.sel(schedule=name), str(name), index, column=2)
+    fig.update_layout(margin={"r": 100})
+    return fig
+
+
+def plot_rules(ds: xr.Dataset) -> Figure:
+    """Plot what a network reaches by backpropagation, by direct feedback and in its last layer only."""
+    mean = ds.score.mean("seed")
+    full, direct, last = (float(mean.sel(rule=r)) for r in ("backpropagation", "direct feedback", "last layer only"))
+    share = (direct - last) / (full - last) if full != last else float("nan")
+    fig = theme.figure(
+        title=f"{ds.attrs['task'].capitalize()}: random feedback reaches {share:.0%} of backpropagation's gain",
+        subtitle=f"Gain over training the last layer only; {ds.sizes['seed']} draws, one dot each",
+        alt=f"{axis_title(ds.score)} of three rules: backpropagation {full:.3g}, direct feedback {direct:.3g}, last layer only "
+        f"{last:.3g} on average.",
+        x=axis_title(ds.score),
+        height=280,
+    )
+    fig.update_layout(margin={"r": 40})
+    return _dots(fig, ds.score, "rule")
+
+
+def plot_delays(ds: xr.Dataset) -> Figure:
+    """Plot the accuracy with no, random and learnt delays, and where learning took the delays."""
+    mean = ds.accuracy.mean("seed")
+    fig = theme.figure(
+        title="Without delays a fast membrane cannot tell orders apart; learnt ones do it best",
+        subtitle=f"{ds.sizes['seed']} tasks of {ds.attrs['num_classes']} orders; slots {ds.attrs['slot']} steps apart",
+        alt="Left: test accuracy, one dot a seed: "
+        + ", ".join(f"{float(mean.sel(arm=a)):.2f} ({a})" for a in ds.arm.values)
+        + " on average. Right: delays after training against delays before; points off the dashed diagonal have moved.",
+    )
+    theme.columns(
+        fig,
+        ("Accuracy", axis_title(ds.accuracy), ""),
+        ("Learnt delays, first seed", "Before (steps)", "After (steps)"),
+        gap=0.14,
+    )
+    _dots(fig, ds.accuracy, "arm")
+    start, end = ds.delay_start.isel(seed=0).values.ravel(), ds.delay_end.isel(seed=0).values.ravel()
+    high = float(max(start.max(), end.max(), 1.0))
+    theme.add_theory(fig, [0.0, high], [0.0, high], "unmoved", column=2)
+    theme.add_data(fig, start, end, "delays", tone=theme.color(2), column=2)
+    return fig
+
+
+def plot_normalisation(ds: xr.Dataset) -> Figure:
+    """Plot the accuracy with and without membrane normalisation, and the thresholds that it folds into."""
+    gain = float((ds.accuracy.isel(arm=1) - ds.accuracy.isel(arm=0)).mean())
+    fig = theme.figure(
+        title="Membrane normalisation folds into thresholds, and no spike changes",
+        subtitle=f"{ds.sizes['seed']} networks; share of spikes that folding changed: {float(ds.mismatch.mean()):.1g}",
+        alt=f"Left: test accuracy with batch normalisation alone and with membrane normalisation added, one dot a seed; the "
+        f"mean difference is {gain:+.3f}. Right: thresholds of the first layer's channels after folding, sorted, from "
+        f"{float(ds.thresholds.isel(seed=0).min()):.2f} to {float(ds.thresholds.isel(seed=0).max()):.2f}.",
+    )
+    theme.columns(
+        fig,
+        ("Accuracy", axis_title(ds.accuracy), ""),
+        ("First seed, first layer", "Channel, sorted", axis_title(ds.thresholds)),
+        gap=0.16,
+    )
+    _dots(fig, ds.accuracy, "arm")
+    theme.add_data(fig, ds.channel, np.sort(ds.thresholds.isel(seed=0).values), "thresholds", column=2)
+    theme.add_baseline(fig, ds.channel.values[[0, -1]], [1.0, 1.0], "before", column=2)
+    return fig
+
+
+def plot_forgetting(ds: xr.Dataset) -> Figure:
+    """Plot accuracy on the first task while more tasks are learnt."""
+    first = ds.accuracy.isel(task=0)
+    last = first.isel(after=-1).mean("seed")
+    fig = theme.figure(
+        title="Projected learning keeps off what old tasks use",
+        subtitle=f"Digits under {ds.sizes['task']} permutations of the pixels, {ds.sizes['seed']} networks",
+        alt=f"Accuracy on the first task against the number of tasks learnt. Plain training ends at "
+        f"{float(last.sel(arm='plain')):.2f}, training with Hebbian projection at {float(last.sel(arm='HLOP')):.2f}.",
+        x=axis_title(ds.after),
+        y="Test accuracy on the first task",
+    )
+    for index, name in enumerate(ds.arm.values):
+        _measured(fig, ds.after, first.sel(arm=name), str(name), index, markers=True)
+    fig.update_xaxes(dtick=1)
+    return fig
+
+
+def plot_liquid(ds: xr.Dataset) -> Figure:
+    """Plot the activity of plastic liquids while they adapt, and how well digits are read from each."""
+    mean = ds.accuracy.mean("seed")
+    fig = theme.figure(
+        title="Left alone, plasticity runs away; the astrocyte holds it",
+        subtitle=f"{ds.sizes['seed']} liquids of {ds.attrs['num_neurons']} neurons",
+        alt=f"Left: spikes a neuron and step against digits seen: STDP alone ends at {float(ds.activity[0, -1]):.2f}, with the "
+        f"astrocyte at {float(ds.activity[1, -1]):.2f}. Right: accuracy of a linear readout, one dot a seed; means "
+        + ", ".join(f"{float(mean.sel(arm=a)):.2f} ({a})" for a in ds.arm.values)
+        + ".",
+    )
+    theme.columns(
+        fig,
+        ("While it adapts", axis_title(ds.digit), axis_title(ds.activity)),
+        ("What is read from it", axis_title(ds.accuracy), ""),
+        gap=0.33,
+    )
+    for index, name in enumerate(ds.plastic.values):
+        theme.add_measurement(fig, ds.digit, ds.activity.sel(plastic=name), str(name), index=index + 1)
+    return _dots(fig, ds.accuracy, "arm", column=2)
+
+
+def plot_long_delay(ds: xr.Dataset) -> Figure:
+    """Plot the accuracy of each model on the task with a long delay."""
+    mean = ds.accuracy.mean("seed")
+    fig = theme.figure(
+        title="One neuron with slow memories adds across the delay; with fast ones it cannot",
+        subtitle=f"Delay of {ds.attrs['gap']} steps, {ds.sizes['seed']} draws; parameters: "
+        + ", ".join(f"{int(ds.parameters.sel(arm=a)):,} ({a})" for a in ds.arm.values),
+        alt="Test accuracy, one dot a draw; means: "
+        + ", ".join(f"{float(mean.sel(arm=a)):.2f} ({a})" for a in ds.arm.values)
+        + ".",
+        x=axis_title(ds.accuracy),
+        height=280,
+    )
+    theme.add_baseline(fig, [1 / ds.attrs["num_classes"]] * 2, [-0.5, ds.sizes["arm"] - 0.5], "")
+    fig.data[-1].name = "one class in all"
+    fig.update_layout(margin={"r": 40})
+    return _dots(fig, ds.accuracy, "arm")
+
+
+def plot_dendrite(ds: xr.Dataset) -> Figure:
+    """Plot the potential of the simulated neuron and what the ELM neuron predicts."""
+    error = ds.unexplained.mean("seed")
+    fig = theme.figure(
+        title="The ELM neuron follows a simulated neuron with nonlinear branches",
+        subtitle=f"Unexplained variance: {float(error.sel(arm='ELM')):.1%}; best linear model of leaky traces: "
+        f"{float(error.sel(arm='linear')):.1%}",
+        alt="Somatic potential, standardised, against time: the grey line is the simulation, the coloured one the prediction from "
+        f"the same input spikes. On average {float(error.sel(arm='ELM')):.1%} of the variance is not explained.",
+        x=axis_title(ds.time),
+        y=axis_title(ds.potential),
+    )
+    theme.add_baseline(fig, ds.time, ds.potential, "simulated")
+    return theme.add_measurement(fig, ds.time, ds.prediction, "predicted")

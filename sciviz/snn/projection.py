@@ -29,7 +29,8 @@ def project_out(
     [[0.0, 1.0]]
     """
     check_same_last_dim(change=change, lateral=lateral)
-    return change - change @ lateral.mT @ lateral
+    freed: Tensor = change - change @ lateral.mT @ lateral
+    return freed
 
 
 def hebbian_step(
@@ -111,7 +112,8 @@ def captured_energy(
     0.64
     """
     basis = torch.linalg.qr(lateral.mT).Q
-    return (traces @ basis).square().sum((-2, -1)) / traces.square().sum((-2, -1))
+    share: Tensor = (traces @ basis).square().sum((-2, -1)) / traces.square().sum((-2, -1))
+    return share
 
 
 def principal_energy(traces: Float[Tensor, "*members samples inputs"], rank: int) -> Float[Tensor, "*members"]:
@@ -122,4 +124,5 @@ def principal_energy(traces: Float[Tensor, "*members samples inputs"], rank: int
     """
     check_int(1, traces.shape[-1], rank=rank)
     values = torch.linalg.eigvalsh(traces.mT @ traces)
-    return values[..., -rank:].sum(-1) / values.sum(-1)
+    share: Tensor = values[..., -rank:].sum(-1) / values.sum(-1)
+    return share

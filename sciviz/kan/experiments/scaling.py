@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -50,7 +51,8 @@ def design_points(num: int, dim: int, *, seed: int) -> Tensor:
     True
     """
     check_int(1, num=num, dim=dim)
-    drawn = torch.quasirandom.SobolEngine(dim, scramble=True, seed=seed).draw(num, dtype=torch.float64)
+    sobol = torch.quasirandom.SobolEngine(dim, scramble=True, seed=seed)  # type: ignore[no-untyped-call]
+    drawn = sobol.draw(num, dtype=torch.float64)
     return -torch.cos(math.pi * drawn)
 
 
@@ -64,7 +66,7 @@ def mlp_widths(num_parameters: int, layers: int, *, inputs: int = 2) -> list[int
     hidden = 1
     while True:
         widths = [inputs, *[hidden] * (layers - 1), 1]
-        if sum((a + 1) * b for a, b in zip(widths[:-1], widths[1:], strict=True)) >= num_parameters:
+        if sum((a + 1) * b for a, b in itertools.pairwise(widths)) >= num_parameters:
             return widths
         hidden += 1
 
@@ -170,7 +172,8 @@ def scaling(
 
 def _best_mlp(ds: xr.Dataset) -> xr.DataArray:
     """Each seed's best perceptron of a size, over the numbers of layers: a choice that favours the perceptron."""
-    return ds.rmse.isel(network=slice(1, None)).min("network")
+    best: xr.DataArray = ds.rmse.isel(network=slice(1, None)).min("network")
+    return best
 
 
 def lower_error_claim(ds: xr.Dataset) -> ClaimResult:

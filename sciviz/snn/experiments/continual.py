@@ -103,9 +103,9 @@ def tasks_in_sequence(
             if task < num_tasks - 1:
                 traces = (now[num_seeds:], forward(now)[1][num_seeds:])
                 for i, (seen, rank) in enumerate(zip(traces, ranks, strict=True)):
-                    laterals[i] = learn_lateral(seen, rank, old=laterals[i], generator=shared)
+                    laterals[i] = lateral = learn_lateral(seen, rank, old=laterals[i], generator=shared)
                     if task == 0:
-                        captured[i], best[i] = captured_energy(seen, laterals[i]), principal_energy(seen, rank)
+                        captured[i], best[i] = captured_energy(seen, lateral), principal_energy(seen, rank)
     return dataset(
         "Tasks in sequence",
         {
@@ -134,7 +134,9 @@ def forgetting(ds: xr.Dataset) -> xr.DataArray:
     >>> forgetting(ds).dims
     ('arm', 'seed')
     """
-    losses = [ds.accuracy.isel(after=k, task=k) - ds.accuracy.isel(after=-1, task=k) for k in range(ds.sizes["task"] - 1)]
+    losses = [
+        ds.accuracy.isel(after=k, task=k) - ds.accuracy.isel(after=-1, task=k) for k in range(ds.sizes["task"] - 1)
+    ]
     mean = sum(loss.values for loss in losses) / len(losses)
     return xr.DataArray(
         mean, dims=("arm", "seed"), coords={"arm": ds.arm}, attrs={"long_name": "forgetting", "units": "1"}
@@ -147,9 +149,7 @@ def forgetting_claim(ds: xr.Dataset) -> ClaimResult:
     plain, kept = float(lost.sel(arm="plain").mean()), float(lost.sel(arm="HLOP").mean())
     text = "mean forgetting with HLOP at most 0.05 and at most a tenth of plain training's; permuted digits, one output layer"
     holds = bool(kept <= 0.05 and kept <= 0.1 * plain) if ds.sizes["seed"] >= 3 else None
-    return ClaimResult(
-        {"HLOP": kept, "plain": plain}, holds, text, float(lost.sel(arm="HLOP").std()), ds.sizes["seed"]
-    )
+    return ClaimResult({"HLOP": kept, "plain": plain}, holds, text, float(lost.sel(arm="HLOP").std()), ds.sizes["seed"])
 
 
 def subspace_claim(ds: xr.Dataset) -> ClaimResult:

@@ -114,13 +114,13 @@ def jacobian_homeostasis(
     gain: float = 0.5,
     homeostasis: float = 0.2,
     num_train: int = 1000,
-    num_steps: int = 250,
-    batch_size: int = 64,
+    num_steps: int = 200,
+    batch_size: int = 48,
     lr: float = 0.002,
     radius: float = 0.2,
     num_nudges: int = 2,
     relax_steps: int = 15,
-    record_every: int = 25,
+    record_every: int = 40,
     activation: str = "tanh",
 ) -> xr.Dataset:
     """Train one equilibrium network by three errors: nudged, nudged with Jacobian homeostasis, and backpropagated.
@@ -234,7 +234,7 @@ def alignment_claim(ds: xr.Dataset) -> ClaimResult:
     return ClaimResult(float(gain.mean()), holds, text, spread, len(gain))
 
 
-def accuracy_claim(ds: xr.Dataset) -> ClaimResult:
+def homeostasis_accuracy_claim(ds: xr.Dataset) -> ClaimResult:
     """`ep-jacobian-homeostasis/accuracy`: and accuracy on digits follows."""
     gain = (ds.accuracy.sel(rule="with homeostasis") - ds.accuracy.sel(rule="equilibrium")).values
     text = "test accuracy with homeostasis at least 0.02 above without, mean of paired differences over seeds"

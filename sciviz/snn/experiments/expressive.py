@@ -89,7 +89,7 @@ def long_delay(
     num_memories: int = 16,
     num_hidden: int = 24,
     longest: Sequence[float] = (150.0, 4.0),
-    num_steps: int = 250,
+    num_steps: int = 600,
     batch_size: int = 48,
     lr: float = 0.01,
     num_test: int = 400,
@@ -218,7 +218,7 @@ def dendrite(spikes: Tensor, *, num_branches: int = 8) -> Tensor:
     torch.Size([5, 2])
     """
     check_int(1, num_branches=num_branches)
-    grouped = spikes.unflatten(-1, (num_branches, -1))
+    grouped = torch.unflatten(spikes, -1, (num_branches, -1))
     branch = exponential_filter(grouped.sum(-1), decay=math.exp(-1 / 8)) / 4
     active = branch + 2 * torch.sigmoid(8 * (branch - 1))
     return exponential_filter(active.mean(-1), decay=math.exp(-1 / 20)) / 20
@@ -255,14 +255,21 @@ def dendritic_neuron(
         X = []
         for g in generators:
             # Rates change over time and differ between branches, so that branches are active one at a time.
-            rate = 0.1 * torch.rand(num_times // 20 + 1, num, 8, generator=g).square().repeat_interleave(20, 0)[:num_times]
+            rate = (
+                0.1 * torch.rand(num_times // 20 + 1, num, 8, generator=g).square().repeat_interleave(20, 0)[:num_times]
+            )
             rate = rate.repeat_interleave(num_inputs // 8, -1)
             X.append((torch.rand(rate.shape, generator=g) < rate).float())
         spikes = torch.stack(X, 1)
         return spikes, dendrite(spikes)
 
     elm = make_elm(
-        generators, num_inputs=num_inputs, num_branches=8, num_memories=num_memories, num_hidden=num_hidden, num_outputs=1
+        generators,
+        num_inputs=num_inputs,
+        num_branches=8,
+        num_memories=num_memories,
+        num_hidden=num_hidden,
+        num_outputs=1,
     )
     for parameter in elm:
         parameter.requires_grad_()
@@ -285,7 +292,7 @@ def dendritic_neuron(
         out = run_elm(elm, X, decays, synapse_decay=math.exp(-1 / 8), every_step=True)[..., 0]
         elm_error = (out - target).square().mean((0, 2)) / target.var((0, 2))
         # The linear model sees all that a passive neuron could use: two leaky traces of each branch.
-        sums = X.unflatten(-1, (8, -1)).sum(-1)
+        sums = torch.unflatten(X, -1, (8, -1)).sum(-1)
         fast = exponential_filter(sums, decay=math.exp(-1 / 8))
         slow = exponential_filter(fast, decay=math.exp(-1 / 20))
         features = torch.cat([fast, slow, torch.ones_like(fast[..., :1])], -1).movedim(0, 1).flatten(1, 2)
@@ -300,19 +307,11 @@ def dendritic_neuron(
             "time": variable("time", range(num_times), "time", "steps"),
         },
         {
-            "unexplained": variable("arm seed", torch.stack([elm_error, linear_error]), "unexplained share of variance"),
+            "unexplained": variable(
+                "arm seed", torch.stack([elm_error, linear_error]), "unexplained share of variance"
+            ),
             "potential": variable("time", target[:, 0, 0], "somatic potential, standardised"),
             "prediction": variable("time", out[:, 0, 0], "prediction"),
         },
         num_steps=num_steps,
     )
-
-
-def neuron_claim(ds: xr.Dataset) -> ClaimResult:
-    """`elm-neuron/neuron`: the error on the simulated neuron, reported beside that of the best linear model."""
-    error = ds.unexplained.mean("seed")
-    elm, linear = float(error.sel(arm="ELM")), float(error.sel(arm="linear"))
-    text = "share of the variance not explained, ELM below the best linear model of leaky traces (every seed); reported"
-    better = (ds.unexplained.sel(arm="ELM") < ds.unexplained.sel(arm="linear")).values
-    holds = bool(better.all()) if ds.sizes["seed"] >= 3 else None
-    return ClaimResult({"ELM": elm, "linear": linear}, holds, text, float(ds.unexplained.sel(arm="ELM").std()), len(better))

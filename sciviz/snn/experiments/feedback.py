@@ -123,19 +123,27 @@ def _graph(seeds: Sequence[int], width: int, depth: int) -> _Task:
     for k in range(depth + 1):
         shapes |= {f"{k}weight": (sizes[k], sizes[k + 1]), f"{k}bias": (1, sizes[k + 1])}
 
+    # What the first convolution gathers never changes: gathered once.
+    gathered = propagate @ noisy
+
     def convolution(index: int) -> Block:
         layer = _layer(index, nonlinear=False)
-        return lambda p, a: torch.relu(layer(p, propagate @ a)) if index < depth else layer(p, propagate @ a)
+
+        def block(p: Parameters, a: Tensor) -> Tensor:
+            out = layer(p, a if index == 0 else propagate @ a)
+            return torch.relu(out) if index < depth else out
+
+        return block
 
     def batch(step: int) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         def loss(out: Tensor) -> Tensor:
             each = torch.nn.functional.cross_entropy(out.mT, y, reduction="none")
             return (each * weighting).sum()
 
-        return noisy, loss
+        return gathered, loss
 
     def score(predict: Callable[[Tensor], Tensor]) -> Tensor:
-        right = (predict(noisy).argmax(-1) == y).float()
+        right = (predict(gathered).argmax(-1) == y).float()
         return (right * ~known).sum(1) / (~known).sum(1)
 
     return _Task(
@@ -166,7 +174,7 @@ def _transformer(seeds: Sequence[int], width: int, depth: int) -> _Task:
     shapes |= {"outweight": (width, num_keys), "outbias": (1, num_keys)}
 
     def times(a: Tensor, weight: Tensor) -> Tensor:
-        return torch.bmm(a.flatten(1, 2), weight).unflatten(1, a.shape[1:3])
+        return torch.unflatten(torch.bmm(a.flatten(1, 2), weight), 1, tuple(a.shape[1:3]))
 
     def norm(a: Tensor) -> Tensor:
         return torch.nn.functional.layer_norm(a, (width,))
@@ -180,7 +188,10 @@ def _transformer(seeds: Sequence[int], width: int, depth: int) -> _Task:
     def layer(k: int) -> Block:
         def block(p: Parameters, a: Tensor) -> Tensor:
             x = norm(a)
-            q, key, v = (times(x, p[f"{k}{name}"]).unflatten(-1, (2, -1)).transpose(2, 3) for name in ("query", "key", "value"))
+            q, key, v = (
+                torch.unflatten(times(x, p[f"{k}{name}"]), -1, (2, -1)).transpose(2, 3)
+                for name in ("query", "key", "value")
+            )
             seen = torch.nn.functional.scaled_dot_product_attention(q, key, v).transpose(2, 3).flatten(3)
             a = a + times(seen, p[f"{k}mix"])
             return a + times(torch.relu(times(norm(a), p[f"{k}up"])), p[f"{k}down"])
@@ -211,7 +222,14 @@ _MAKERS = {"coordinate field": _field, "graph": _graph, "transformer": _transfor
 
 
 def three_rules(
-    task: str, *, seed: int, num_seeds: int = 5, num_steps: int = 300, width: int = 64, depth: int = 3, scale: float = 1.0
+    task: str,
+    *,
+    seed: int,
+    num_seeds: int = 5,
+    num_steps: int = 300,
+    width: int = 64,
+    depth: int = 3,
+    scale: float = 1.0,
 ) -> xr.Dataset:
     """Train the same network on one task by backpropagation, by direct feedback, and in its last layer only.
 

@@ -114,6 +114,8 @@ def test_noise_is_not_a_copy_of_the_points():
 
 def test_figures():
     assert "energy" in alt_text(
-        figures.plot_separation(kinetic_gap(seed=0, num_seeds=2, num_samples=(20,) * 3, dimensions=(2, 20, 200), num_angles=20))
+        figures.plot_separation(
+            kinetic_gap(seed=0, num_seeds=2, num_samples=(20,) * 3, dimensions=(2, 20, 200), num_angles=20)
+        )
     )
     assert "dashed" in alt_text(figures.plot_kinetic_paths(kinetic_paths(seed=0, dimensions=(2, 50), num_samples=20)))

@@ -1,5 +1,7 @@
 """Closed-form sampling laws against particles, against the ODE solver, and the claims against laws that break them."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -68,7 +70,7 @@ def test_sampler_law_is_what_steps_do_to_points(name, integrator):
     times = torch.linspace(schedule.horizon, 0, 31, dtype=torch.float64)
     start = schedule.variance(times[0]).sqrt()
     x = torch.stack([torch.zeros(2).double(), start.expand(2)])
-    for t, after in zip(times[:-1], times[1:], strict=True):
+    for t, after in itertools.pairwise(times):
         spread = (schedule.scale(t) ** 2 * DATA.deviation**2 + schedule.variance(t)).sqrt()
         gap = (x - schedule.scale(t) * DATA.mean) / spread
         score = score_of(DATA, schedule)(t, x) + 0.2 * (wrong.mean + wrong.deviation * gap)

@@ -62,8 +62,7 @@ TINY = {
     few_shot: {"num_seeds": 2, "num_steps": 2, "num_test": 10, "record_every": 1},
     convex_hulls: {
         "num_seeds": 1,
-        "pointer_steps": 2,
-        "vocabulary_steps": 2,
+        "num_steps": 2,
         "num_records": 2,
         "num_test": 10,
         "width": 8,

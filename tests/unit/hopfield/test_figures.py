@@ -38,7 +38,7 @@ SMALL: dict[str, Callable[[], xr.Dataset]] = {
     "plot_few_shot": lambda: experiments.few_shot(seed=0, num_seeds=2, num_steps=2, num_test=10, record_every=1),
     "plot_hulls": lambda: experiments.compare_hulls([torch.rand(n, 2) for n in (5, 9)], [[0, 1, 2], [3, 4, 5]]),
     "plot_hull_training": lambda: experiments.convex_hulls(
-        seed=0, num_seeds=2, pointer_steps=2, vocabulary_steps=2, num_records=2, num_test=20
+        seed=0, num_seeds=2, num_steps=2, num_records=2, num_test=20
     ),
     "plot_energy_surface": lambda: experiments.energy_surface([[1.0, 0.0], [-1.0, 0.0]], 8.0, num_grid=11),
 }
@@ -81,9 +81,7 @@ def test_energy_surface_marks_each_kind() -> None:
 
 
 def test_hulls_of_trained_networks_stand_side_by_side() -> None:
-    ds = experiments.convex_hulls(
-        seed=0, num_seeds=1, pointer_steps=2, vocabulary_steps=2, num_records=1, num_test=20, width=8
-    )
+    ds = experiments.convex_hulls(seed=0, num_seeds=1, num_steps=2, num_records=1, num_test=20, width=8)
     fig = figures.plot_hulls(ds)
     headings = [a.text for a in fig.layout.annotations]
     assert len(headings) == 2 and "pointing" in headings[0] and "fixed vocabulary" in headings[1]

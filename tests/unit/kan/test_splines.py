@@ -136,7 +136,9 @@ def test_derivative_of_a_spline_is_scipys() -> None:
     coef = torch.randn(10, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     x = torch.linspace(-1, 2, 50, dtype=torch.float64)
     wanted = BSpline(knots.numpy(), coef.numpy(), 4).derivative(2)(x.numpy())
-    np.testing.assert_allclose(splines.evaluate_spline(x, knots, coef, 4, derivative=2).numpy(), wanted, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(
+        splines.evaluate_spline(x, knots, coef, 4, derivative=2).numpy(), wanted, rtol=1e-10, atol=1e-10
+    )
 
 
 @pytest.mark.parametrize(
@@ -146,7 +148,10 @@ def test_derivative_of_a_spline_is_scipys() -> None:
         (lambda: splines.make_knots(0.0, 1.0, 3, 6), "order"),
         (lambda: splines.make_knots(1.0, 1.0, 3, 2), "high must be above low"),
         (lambda: splines.fit_coefficients(torch.zeros(3, 2), torch.zeros(4, 1)), "as many rows"),
-        (lambda: splines.evaluate_spline(torch.zeros(2, 1), torch.zeros(4), torch.zeros(2), 1), "x must have 1 dimension"),
+        (
+            lambda: splines.evaluate_spline(torch.zeros(2, 1), torch.zeros(4), torch.zeros(2), 1),
+            "x must have 1 dimension",
+        ),
     ],
 )
 def test_bad_input_is_one_sentence(call: object, message: str) -> None:

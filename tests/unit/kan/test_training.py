@@ -51,7 +51,9 @@ def test_jacobian_is_autograds(members: int | None, kind: str) -> None:
     outputs = model(X).reshape(members or 1, -1)
     for member in range(members or 1):
         for row in range(outputs.shape[1]):
-            grads = torch.autograd.grad(outputs[member, row], list(model.parameters()), retain_graph=True, materialize_grads=True)
+            grads = torch.autograd.grad(
+                outputs[member, row], list(model.parameters()), retain_graph=True, materialize_grads=True
+            )
             wanted = torch.cat([g.reshape(members or 1, -1)[member] for g in grads])
             found = rows.reshape(members or 1, outputs.shape[1], -1)[member, row]
             torch.testing.assert_close(found, wanted)
@@ -73,7 +75,9 @@ def test_least_squares_is_solved_in_a_step_where_it_is_linear() -> None:
     levenberg_marquardt(model, X, X.exp(), num_steps=25)
     matrix = model[0].basis.values(X)[:, 0]
     best = torch.linalg.lstsq(matrix, X.exp()).solution
-    assert float(rmse(model, X, X.exp())) == pytest.approx(float((matrix @ best - X.exp()).square().mean().sqrt()), rel=1e-3)
+    assert float(rmse(model, X, X.exp())) == pytest.approx(
+        float((matrix @ best - X.exp()).square().mean().sqrt()), rel=1e-3
+    )
 
 
 def test_loss_never_rises_and_the_fit_is_good() -> None:
@@ -102,7 +106,7 @@ def test_residuals_may_differentiate() -> None:
         (slope,) = torch.autograd.grad(u.sum(), x, create_graph=True)
         return torch.cat([slope - u, (function(torch.zeros_like(x)) - 1)], -1)  # u' = u, u(0) = 1
 
-    model = KAN([1, 1], seed=0, num_cells=6, low=0.0, dtype=torch.float64)
+    model = KAN([1, 1], seed=0, num_cells=6, low=0.0, members=2, dtype=torch.float64)
     levenberg_marquardt(model, X, X, num_steps=10, residual=residual)
     assert float((model(X) - X.exp()).abs().max()) < 1e-3
 

@@ -1,0 +1,170 @@
+"""Kolmogorov-Arnold networks: a small fit, a layer for images, and what a finer grid costs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from registry import Outcome, Target, Workload
+
+
+def _data(number: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    X = np.random.default_rng(seed).uniform(-1, 1, (number, 2))
+    return X, np.exp(np.sin(np.pi * X[:, :1]) + X[:, 1:] ** 2)
+
+
+def _judge_fit(outcomes: dict[str, Outcome]) -> dict[str, dict[str, float]]:
+    truth = _data(1000, 1)[1]
+    return {name: {"test_rmse": float(np.sqrt(np.mean((kept["y"] - truth) ** 2)))} for name, kept in outcomes.items()}
+
+
+fit = Workload(
+    "kan/fit",
+    "fit exp(sin πx + y²) on 1000 points, [2,5,1], grid 5, cubic, float64",
+    _judge_fit,
+    targets=(
+        Target("pykan", 0.2, says="at least 5 times as fast as pykan"),
+        Target("", 4.2e-3, "test_rmse", says="test RMSE at most 4.2e-3"),
+    ),
+    rounds=5,
+    not_alike="pykan takes 20 steps of L-BFGS (its speed mode, regularisation off, grid updates on); ours 20 of L-BFGS in one row "
+    "and its default, 20 of Levenberg-Marquardt, in the other.",
+)
+
+
+def _ours(**options: Any) -> Any:
+    import torch
+
+    from sciviz.kan import KAN, train
+
+    X, y = (torch.as_tensor(part) for part in _data(1000, 0))
+    fresh = torch.as_tensor(_data(1000, 1)[0])
+
+    def run() -> Outcome:
+        model = KAN([2, 5, 1], seed=0, dtype=torch.float64)
+        train(model, X, y, num_steps=20, **options)
+        with torch.no_grad():
+            return {"y": model(fresh)}
+
+    return run
+
+
+@fit.contestant("sciviz")
+def _():
+    return _ours(follow=(5, 10))
+
+
+@fit.contestant("sciviz, L-BFGS", package="sciviz")
+def _():
+    return _ours(method="lbfgs", follow=(5, 10))
+
+
+@fit.contestant("pykan", "torch")
+def _():
+    import contextlib
+    import io
+    import tempfile
+
+    import torch
+    from kan import KAN
+
+    torch.set_default_dtype(torch.float64)
+    X, y = (torch.as_tensor(part) for part in _data(1000, 0))
+    fresh = torch.as_tensor(_data(1000, 1)[0])
+    data = {"train_input": X, "train_label": y, "test_input": X[:10], "test_label": y[:10]}
+    place = tempfile.mkdtemp()
+
+    def run() -> Outcome:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            model = KAN(width=[2, 5, 1], grid=5, k=3, seed=0, auto_save=False, ckpt_path=place)
+            model.speed()
+            model.fit(data, opt="LBFGS", steps=20, lamb=0.0)
+        with torch.no_grad():
+            return {"y": model(fresh)}
+
+    return run
+
+
+# ---------------------------------------------------------------------------------------------------------------- layer
+
+
+def _judge_layer(outcomes: dict[str, Outcome]) -> dict[str, dict[str, float]]:
+    return {name: {"outputs_finite": float(np.isfinite(kept["y"]).all())} for name, kept in outcomes.items()}
+
+
+layer = Workload(
+    "kan/layer",
+    "[784,64,10], grid 5, cubic, batch 64, forward and backward, float32",
+    _judge_layer,
+    targets=(
+        Target("pykan", 1 / 7, says="at least 7 times as fast as pykan"),
+        Target(
+            "sciviz, 5 cells, again", 1.5, ours="sciviz, 500 cells", says="500 cells cost at most 1.5 times 5 cells"
+        ),
+    ),
+    not_alike="Both start from weights of their own, so outputs are only checked to be finite; the unit tests hold our splines to "
+    "SciPy's.",
+)
+
+
+def _ours_layer(num_cells: int) -> Any:
+    import torch
+
+    from sciviz.kan import KAN
+
+    model = KAN([784, 64, 10], seed=0, num_cells=num_cells)
+    X = torch.rand(64, 784, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+    def run() -> Outcome:
+        model.zero_grad()
+        y = model(X)
+        y.square().mean().backward()
+        return {"y": y.detach()}
+
+    return run
+
+
+@layer.contestant("sciviz")
+def _():
+    return _ours_layer(5)
+
+
+@layer.contestant("sciviz, 5 cells, again", package="sciviz")
+def _():
+    return _ours_layer(5)
+
+
+@layer.contestant("sciviz, 50 cells", package="sciviz")
+def _():
+    return _ours_layer(50)
+
+
+@layer.contestant("sciviz, 500 cells", package="sciviz")
+def _():
+    return _ours_layer(500)
+
+
+@layer.contestant("pykan", "torch")
+def _():
+    import contextlib
+    import io
+    import tempfile
+
+    import torch
+    from kan import KAN
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        model = KAN(width=[784, 64, 10], grid=5, k=3, seed=0, auto_save=False, ckpt_path=tempfile.mkdtemp())
+        model.speed()
+    X = torch.rand(64, 784, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+    def run() -> Outcome:
+        model.zero_grad()
+        y = model(X)
+        y.square().mean().backward()
+        return {"y": y.detach()}
+
+    return run
+
+
+WORKLOADS = [fit, layer]

@@ -1548,6 +1548,10 @@ def _hull_variables(points: Sequence[Tensor], named: Sequence[Sequence[Sequence[
     if len(named) == 1:
         said, covered = said[0], covered[0]
     return {
+        "example": _variable("example", np.arange(len(points)), "set of points shown"),
+        "point": _variable("point", np.arange(most), "position of the point in its set"),
+        "coordinate": _variable("coordinate", ["x", "y"], "coordinate of the plane", ""),
+        "corner": _variable("corner", np.arange(most + 1), "place in the order of the corners"),
         "points": _variable("example point coordinate", places, "points"),
         "hull": _variable("example corner", hulls, "positions of the hull's corners"),
         "named": _variable(f"{by}example corner", said, "positions of the corners named"),

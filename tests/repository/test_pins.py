@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import sys
+import sysconfig
 import tomllib
 from collections.abc import Callable
 from importlib import metadata
@@ -98,7 +99,9 @@ def test_this_environment_has_the_pinned_versions(lock: ModuleType, root: Path) 
     if not list(Path(sys.prefix).glob(".ready-test-*")):
         pytest.skip("this environment was not made by `make test`")
     pins = pinned(lock, root / "constraints.txt")
-    have = {canonicalize_name(found.name): found.version.split("+")[0] for found in metadata.distributions()}
+    # Only what is installed here: importing setuptools puts the packages that it brings along on the path too.
+    places = list({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
+    have = {canonicalize_name(found.name): found.version.split("+")[0] for found in metadata.distributions(path=places)}
     other = {name: (have[name], version) for name, version in pins.items() if have.get(name, version) != version}
     assert other == {}, "installed and pinned versions"
     # What came with Python itself, and the project, are not for the pins to say.

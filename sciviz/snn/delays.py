@@ -62,7 +62,7 @@ def delayed_current(
 
     >>> spikes = torch.zeros(5, 1, 1)
     >>> spikes[0] = 1
-    >>> delayed_current(spikes, torch.ones(1, 1), torch.full((1, 1), 3.0), width=0.1, num_taps=4).flatten().round().tolist()
+    >>> delayed_current(spikes, torch.ones(1, 1), torch.full((1, 1), 3.0), width=0.1, num_taps=4).flatten().round().abs().tolist()
     [0.0, 0.0, 0.0, 1.0, 0.0]
     """
     if weight.shape != delay.shape or weight.shape[-1] != spikes.shape[-1]:

@@ -283,7 +283,7 @@ def error_cosine(
 ) -> Float[Tensor, "*members"]:
     """Return the cosine between two error vectors, averaged over samples.
 
-    >>> float(error_cosine(torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 1.0]])).__round__(3))
+    >>> round(float(error_cosine(torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 1.0]]))), 3)
     0.707
     """
     return torch.nn.functional.cosine_similarity(first, second, dim=-1, eps=1e-12).mean(-1)

@@ -80,7 +80,7 @@ def make_elm(
 def memory_decays(num_memories: int, shortest: float, longest: float, *, dt: float = 1.0) -> Float[Tensor, "memories"]:
     """Return κ_m = e^{−dt/τ} for time constants spaced evenly in their logarithm.
 
-    >>> memory_decays(2, 1.0, 100.0).round(decimals=2).tolist()
+    >>> [round(float(decay), 2) for decay in memory_decays(2, 1.0, 100.0)]
     [0.37, 0.99]
     """
     check_int(1, num_memories=num_memories)

@@ -108,7 +108,7 @@ def captured_energy(
 ) -> Float[Tensor, "*members"]:
     """Return the share of the traces' energy that lies in the span of the lateral synapses.
 
-    >>> float(captured_energy(torch.tensor([[3.0, 4.0]]), torch.tensor([[0.0, 2.0]])).__round__(2))
+    >>> round(float(captured_energy(torch.tensor([[3.0, 4.0]]), torch.tensor([[0.0, 2.0]]))), 2)
     0.64
     """
     basis = torch.linalg.qr(lateral.mT).Q
@@ -119,7 +119,7 @@ def captured_energy(
 def principal_energy(traces: Float[Tensor, "*members samples inputs"], rank: int) -> Float[Tensor, "*members"]:
     """Return the share of energy that the best subspace of the given rank (that of uncentred PCA) captures.
 
-    >>> float(principal_energy(torch.tensor([[3.0, 4.0]]), 1).__round__(2))
+    >>> round(float(principal_energy(torch.tensor([[3.0, 4.0]]), 1)), 2)
     1.0
     """
     check_int(1, traces.shape[-1], rank=rank)

@@ -193,6 +193,9 @@ class Attempt:
 
     def replace(self, names: Sequence[str], source: str) -> None:
         """Forget some answers and run other source in their place, for trials of an assignment."""
+        if self._student is None or not self._student.alive:
+            # A mistake that ended the process has taken the others' solutions along.
+            self.begin()
         forget = f"for name in {list(names)!r}:\n    globals().pop(name, None)"
         for text in (forget, source):
             self._request({"op": "run", "source": text, "name": "replaced", "trusted": True}, self._limits["cell"])
@@ -222,9 +225,7 @@ class Attempt:
                 f"{int(reply['odd'])} cells are not as a notebook's are, or too long, and were left out"
             )
         for name in sorted(self._named() - {self._job.student.casefold()}):
-            self.remarks.append(
-                f"the notebook gives the id {ascii(name)[:60]}; its folder counts, and the numbers are the folder's"
-            )
+            self.remarks.append(f"the notebook gives the id {ascii(name)[:60]}; what counts is the folder")
 
     def _named(self) -> set[str]:
         import re

@@ -127,11 +127,20 @@ class Room:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def command(self, filter_descriptor: int) -> list[str]:
-        """Return the command that starts the program inside."""
+    def command(self, filter_descriptor: int, options_descriptor: int) -> list[str]:
+        """Return the command that starts the program inside, and write its options to a file.
+
+        The first process in the sandbox is bubblewrap, whose command line students can read: it should not tell where the
+        teacher's files lie.
+        """
+        with os.fdopen(os.dup(options_descriptor), "wb") as file:
+            file.write(b"".join(os.fsencode(word) + b"\0" for word in self._options(filter_descriptor)))
+        os.lseek(options_descriptor, 0, os.SEEK_SET)
         python = [sys.executable, *_OPTIONS, f"{_PROGRAM}/inside.py"]
+        return [shutil.which("bwrap") or "bwrap", "--args", str(options_descriptor), "--", *python]
+
+    def _options(self, filter_descriptor: int) -> list[str]:
         options = [
-            shutil.which("bwrap") or "bwrap",
             "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try",
             "--hostname", "sandbox", "--die-with-parent", "--new-session", "--clearenv",
         ]  # fmt: skip
@@ -143,7 +152,7 @@ class Room:
         options += self._files()
         for name, value in _environment(_HOME, _LIBRARY).items():
             options += ["--setenv", name, value]
-        return [*options, "--chdir", _HOME, "--seccomp", str(filter_descriptor), "--", *python]
+        return [*options, "--chdir", _HOME, "--seccomp", str(filter_descriptor)]
 
     def _files(self) -> list[str]:
         entries: list[tuple[Path, list[str]]] = []
@@ -338,12 +347,13 @@ class Student:
             python = [sys.executable, *_OPTIONS, str(room.program / "inside.py")]
             variables = _environment(self._scratch, str(room.library))
             return subprocess.Popen(python, env=variables, cwd=self._scratch, pass_fds=pass_on, **common)
-        descriptor = os.open(room.folder / "filter", os.O_RDONLY)
+        descriptors = [os.open(room.folder / "filter", os.O_RDONLY), os.memfd_create("options")]
         try:
             # Its first process runs as the student's user and keeps the environment that it was started with in its memory.
-            return subprocess.Popen(room.command(descriptor), pass_fds=[*pass_on, descriptor], env={}, **common)
+            return subprocess.Popen(room.command(*descriptors), pass_fds=[*pass_on, *descriptors], env={}, **common)
         finally:
-            os.close(descriptor)
+            for descriptor in descriptors:
+                os.close(descriptor)
 
     def _words(self) -> str:
         with contextlib.suppress(OSError, ValueError):

@@ -110,6 +110,10 @@ def read_assignment(name: str, folder: Path | None = None, *, fix: bool = False)
         if nbformat.writes(notebook) != before:
             nbformat.write(notebook, path)
     checks = load_checks(folder / f"{name}.py")
+    for cell in notebook.cells:
+        # First: a slip here makes a question vanish, and all that is said after it would mislead.
+        if role(cell) not in ("", *ROLES):
+            raise ValueError(f"{name}: cell {cell.id}: the role must be one of {ROLES}, got {role(cell)!r}.")
     questions = _questions(name, notebook)
     _check(name, notebook, checks, questions)
     own = notebook.metadata.get("sciviz", {}).get("limits", {})
@@ -190,7 +194,6 @@ def _check(name: str, notebook: Any, checks: Checks, questions: tuple[Asked, ...
         said.append((not asked.manual and not asked.answers, f"question {asked.id} names no answers."))
     for cell in notebook.cells:
         kind = role(cell)
-        said.append((kind not in ("", *ROLES), f"cell {cell.id}: the role must be one of {ROLES}, got {kind!r}."))
         marks = (cell.source.count(BEGIN), cell.source.count(END))
         said.append((marks[0] != marks[1], f"cell {cell.id}: {BEGIN!r} and {END!r} must come in pairs."))
         wants = kind in ("answer", "manual")

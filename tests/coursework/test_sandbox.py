@@ -18,7 +18,7 @@ from sciviz.coursework import sandbox, wire
 from sciviz.coursework.hiding import filtered_package
 from sciviz.coursework.sandbox import Crash, Room, SandboxError, Student
 from sciviz.coursework.source import LIMITS
-from tests.coursework.toy import need_sandbox
+from tests.coursework.toy import need_sandbox, sandboxed
 
 CANARY = "sciviz-canary-variable"
 
@@ -82,6 +82,13 @@ def test_only_a_few_folders_are_there(student: Student) -> None:
 
 def test_sees_no_process_but_its_own(student: Student) -> None:
     assert max(value(student, "import os\nresult = [int(p) for p in os.listdir('/proc') if p.isdigit()]")) < 10
+
+
+def test_no_command_line_tells_where_the_teachers_files_lie(room: Room, student: Student) -> None:
+    every = "[open(f'/proc/{p}/cmdline').read() for p in os.listdir('/proc') if p.isdigit()]"
+    lines = value(student, f"import os\nresult = {every}")
+    assert len(lines) >= 2
+    assert str(room.folder) not in str(lines)
 
 
 def test_writes_nowhere_but_into_its_own_memory(student: Student) -> None:
@@ -151,8 +158,10 @@ def test_end_of_the_sandbox_ends_all_in_it(room: Room) -> None:
         value(student, f"import os, time\nresult = 0\nfor _ in range(3):\n{fork}")
         inside = psutil.Process(student._process.pid).children(recursive=True)
         assert len(inside) >= 4
+        assert len(sandboxed(room.folder)) >= 4
     _, alive = psutil.wait_procs(inside, timeout=5)
     assert alive == []
+    assert sandboxed(room.folder) == []
 
 
 def test_no_sandbox_means_no_grading(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,10 +11,12 @@ from typing import Any
 
 import nbformat
 import numpy as np
+import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from sciviz.coursework.classroom import Classroom, generator, init_class
+from sciviz.coursework.classroom import Classroom, generator, init_class, read_class
+from sciviz.coursework.gradebook import open_gradebook
 from sciviz.coursework.release import released_text
 from sciviz.coursework.source import complete
 
@@ -44,7 +46,7 @@ QUESTIONS = {
         Wrong("ends the process", "def scale(x):\\n    import os; os._exit(1)", 0.0),
     ]),
     "where": Question(
-        lambda rng, variant: [Call("where", rng.random(6) < 0.5)],
+        lambda rng, variant: [Call("where", rng.permutation(6) < 3)],
         lambda case, variant: np.argwhere(case.args[0]),
         wrong=[Wrong(str(n), f"def where(mask):\\n    return {n}", 0.0) for n in range(5)],
     ),
@@ -123,14 +125,15 @@ class Toy:
         self.submitted = folder / "submitted"
         self.submitted.mkdir()
         self.assignment = self.classroom.assignment("toy")
+        # nbgrader takes seconds to make an empty gradebook: once for all tests.
+        with open_gradebook(self.classroom):
+            pass
         self.released = released_text(self.assignment, self.classroom.variant("toy"), self.classroom.seed_key)
 
     def fresh(self, folder: Path) -> Toy:
         """Return the same class in another folder, without submissions and results."""
         other = copy.copy(self)
         shutil.copytree(self.classroom.folder, folder / "class")
-        from sciviz.coursework.classroom import read_class
-
         other.classroom = read_class(folder / "class")
         other.assignment = other.classroom.assignment("toy")
         other.submitted = folder / "submitted"
@@ -187,3 +190,16 @@ def need_sandbox() -> None:
     if reason and os.environ.get("SCIVIZ_REQUIRE_SANDBOX") != "1":
         pytest.skip(f"no sandbox: {reason}")
     assert not reason, reason
+
+
+def sandboxed(within: Path) -> list[int]:
+    """Return the processes of sandboxes whose shared files lie in a folder, and of nobody else's that may run beside them."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            mounts = Path(f"/proc/{process.pid}/mountinfo").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue
+        if f"{within}/" in mounts:
+            found.append(process.pid)
+    return found

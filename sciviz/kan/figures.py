@@ -8,6 +8,385 @@ import xarray as xr
 from sciviz.lab import theme
 from sciviz.lab.theme import Figure, axis_title
 
+# ----------------------------------------------------------------------------------------------- splines and networks
+
+
+def plot_spline(ds: xr.Dataset) -> Figure:
+    """Plot a spline, what it approximates, its knots, and under them the weighted bases that it is the sum of."""
+    order, cells = int(ds.attrs["order"]), int(ds.attrs["num_cells"])
+    error = float(ds.rmse)
+    fig = theme.figure(
+        title=f"A sum of {ds.sizes['basis']} bumps misses the curve by {error:.2g}",
+        subtitle=f"Order {order}, {cells} cells; ticks on the axis are knots, outside them: {ds.attrs['extrapolation']}",
+        alt=f"A spline of order {order} with {cells} cells on [-1, 1] beside the dashed curve it was fitted to, and its "
+        f"{ds.sizes['basis']} weighted bases as thin grey lines, each zero but near its own knots. Root mean squared error on "
+        f"the interval: {error:.2g}. Outside the interval the spline is continued ({ds.attrs['extrapolation']}).",
+        x=axis_title(ds.position),
+        y="Value",
+    )
+    theme.add_bundle(fig, ds.position, ds.part, "weighted bases", shade=theme.BASELINE)
+    theme.add_theory(fig, ds.position, ds.target, "target")
+    theme.add_measurement(fig, ds.position, ds.fit, "spline", active=True)
+    size = float(np.abs(ds.target).max())
+    fig.update_yaxes(range=[-1.6 * size, 1.6 * size])
+    theme.add_data(fig, ds.knot, np.full(ds.sizes["knot"], -1.6 * size), "knots", size=9)
+    fig.data[-1].marker.symbol = "line-ns-open"
+    fig.data[-1].cliponaxis = False
+    fig.update_layout(margin={"r": 80})
+    return fig
+
+
+def plot_convergence(ds: xr.Dataset, orders: tuple[int, ...] = (0, 1, 3, 5)) -> Figure:
+    """Plot the error of splines against the number of cells, on logarithmic axes, a line an order."""
+    shown = [k for k in orders if k in ds.order.values][:4]
+    slopes = {k: float(ds.slope.sel(order=k)) for k in shown}
+    fig = theme.figure(
+        title="Twice the cells: an error 2ᵏ⁺¹ times smaller, for order k",
+        subtitle="Slopes on these axes: " + ", ".join(f"order {k}: {slopes[k]:.1f}" for k in shown),
+        alt="Error of a fitted spline against the number of grid cells, both on logarithmic axes, one falling line an order. "
+        + ", ".join(f"Order {k} falls with slope {slopes[k]:.1f}" for k in shown)
+        + "; theory says minus order minus one.",
+        x=axis_title(ds.cells),
+        y=axis_title(ds.rmse),
+        x_type="log",
+        y_type="log",
+    )
+    for index, k in enumerate(shown):
+        theme.add_measurement(fig, ds.cells, ds.rmse.sel(order=k), f"order {k}", index=index, markers=True)
+    return fig
+
+
+def _places(widths: list[int]) -> list[tuple[float, float]]:
+    """Positions of the nodes of all layers, inputs at the bottom."""
+    return [(n - (w - 1) / 2, 2.0 * row) for row, w in enumerate(widths) for n in range(w)]
+
+
+def plot_network(ds: xr.Dataset, *, title: str = "", formulas: bool = True) -> Figure:
+    """Plot a network as a graph, with the learnt function on each edge; the darker, the more it matters.
+
+    Takes what `experiments.network_graph` returns.
+    """
+    widths = [int(w) for w in np.atleast_1d(ds.attrs["widths"])]
+    inputs = [str(name) for name in np.atleast_1d(ds.attrs["inputs"])]
+    places = _places(widths)
+    first = np.concatenate([[0], np.cumsum(widths)])
+    kept = [e for e in range(ds.sizes["edge"]) if str(ds.form[e].item()) != "pruned"]
+    shape = ", ".join(map(str, widths))
+    forms = sorted({str(f) for f in ds.form.values if f and f != "pruned"})
+    most = int(np.argmax(ds.score.values))
+    fig = theme.figure(
+        title=title or f"A network [{shape}]: {len(kept)} curves, and sums",
+        subtitle="Each small curve is the function on its edge; the darker, the more of the output depends on it",
+        alt=f"A graph of widths [{shape}], inputs {', '.join(inputs)} at the bottom and the output on top. On each of its "
+        f"{len(kept)} edges the function that the edge applies is drawn as a small curve"
+        + (f"; fixed to formulas: {', '.join(forms)}" if forms else "")
+        + f". The most important edge runs from node {int(ds.source[most])} of layer {int(ds['layer'][most])}.",
+        height=150 + 150 * len(ds.attrs["widths"]),
+    )
+    top = float(ds.score.max()) or 1.0
+    # The curves of a layer stand in a row, so that none lies over another, and each edge runs through its own.
+    for layer in range(len(widths) - 1):
+        row = [e for e in kept if int(ds["layer"][e]) == layer]
+        row.sort(
+            key=lambda e: places[first[layer] + int(ds.source[e])][0] + places[first[layer + 1] + int(ds.target[e])][0]
+        )
+        wide = max(max(widths), len(row) * 0.62)
+        for place, edge in enumerate(row):
+            source, target = (
+                places[first[layer] + int(ds.source[edge])],
+                places[first[layer + 1] + int(ds.target[edge])],
+            )
+            x0 = (place + 0.5) / len(row) * wide - wide / 2 if len(row) > 3 else (source[0] + target[0]) / 2
+            y0, half = 2.0 * layer + 1, 0.22
+            x, y = ds.position[edge].values, ds.value[edge].values
+            span_x, span_y = float(np.ptp(x)) or 1.0, float(np.ptp(y)) or 1.0
+            fig.add_shape(
+                type="rect", x0=x0 - half, x1=x0 + half, y0=y0 - 0.36, y1=y0 + 0.36, fillcolor=theme.CARD, layer="below",
+                line={"color": theme.GRID, "width": 1},
+            )  # fmt: skip
+            tone = theme.time_color(min(1.0, float(ds.score[edge]) / top))
+            theme.add_measurement(
+                fig, [source[0], x0, np.nan, x0, target[0]], [source[1], y0 - 0.36, np.nan, y0 + 0.36, target[1]], "",
+                shade=tone,
+            )  # fmt: skip
+            fig.data[-1].update(line={"width": 1.3}, name="", hoverinfo="skip")
+            across, up = (x - x.min()) / span_x - 0.5, (y - y.min()) / span_y - 0.5
+            theme.add_measurement(fig, x0 + 1.8 * half * across, y0 + 0.62 * up, "", shade=tone)
+            fig.data[
+                -1
+            ].name = f"edge from node {int(ds.source[edge])} to node {int(ds.target[edge])} of the next layer"
+            form = str(ds.form[edge].item())
+            if form and formulas:
+                fig.add_annotation(
+                    x=x0 - half, y=y0 + 0.36, text=form, showarrow=False, xanchor="left", yanchor="bottom",
+                )  # fmt: skip
+    xs, ys = zip(*places, strict=True)
+    theme.add_data(fig, xs, ys, "nodes", size=13)
+    for n, name in enumerate(inputs):
+        fig.add_annotation(x=places[n][0], y=0, text=name, showarrow=False, yshift=-18)
+    fig.add_annotation(
+        x=places[-1][0], y=places[-1][1], text="output" if widths[-1] == 1 else "", showarrow=False, yshift=16
+    )
+    reach = max(
+        max(widths) / 2,
+        0.31 * max(len([e for e in kept if int(ds["layer"][e]) == n]) for n in range(len(widths) - 1)),
+        1.2,
+    )
+    fig.update_xaxes(visible=False, range=[-reach - 0.2, reach + 0.2])
+    fig.update_yaxes(visible=False, range=[-0.45, 2 * (len(widths) - 1) + 0.45])
+    fig.update_layout(margin={"l": 20, "r": 20, "b": 20})
+    return fig
+
+
+def plot_extension(ds: xr.Dataset) -> Figure:
+    """Plot training and test errors of networks whose grid is refined again and again."""
+    best = float(ds.test.median("seed").min())
+    fig = theme.figure(
+        title="Each finer grid is a step down, until data or method run out",
+        subtitle=f"Cells of the grid above the steps; {ds.sizes['seed']} seeds, the band from the best to the worst",
+        alt="Training and test error against the training step, on a logarithmic axis: a staircase that falls at each "
+        f"extension of the grid, from {int(ds.stage[0])} to {int(ds.stage[-1])} cells. The median test error is lowest at "
+        f"{best:.2g} and ends at {float(ds.test.median('seed')[-1]):.2g}; the training error ends at "
+        f"{float(ds.train.median('seed')[-1]):.2g}.",
+        x=axis_title(ds.step),
+        y="Error (RMSE)",
+        y_type="log",
+    )
+    for index, name in enumerate(("train", "test")):
+        part = ds[name]
+        theme.add_measurement(
+            fig, ds.step, part.median("seed"), "training" if name == "train" else name, low=part.min("seed"),
+            high=part.max("seed"), index=index,
+        )  # fmt: skip
+    fig.update_layout(margin={"t": 96})
+    starts = np.flatnonzero(np.diff(ds["cells"].values, prepend=0))
+    for start in starts:
+        if start:
+            fig.add_vline(x=float(start), line={"color": theme.GRID, "width": 1})
+        fig.add_annotation(
+            x=float(start), y=1, yref="paper", text=f"{int(ds['cells'][start])}", showarrow=False, xanchor="left",
+            yanchor="bottom", font={"color": theme.MUTED, "size": 12},
+        )  # fmt: skip
+    return fig
+
+
+def plot_scaling(ds: xr.Dataset) -> Figure:
+    """Plot test errors against numbers of parameters, for KANs and for perceptrons of two to four layers."""
+    median = ds.rmse.median("seed")
+    sizes = ds.parameters
+    ends = {str(n): float(median.sel(network=n)[-1]) for n in ds.network.values}
+    kan = str(ds.network.values[0])
+    rest = min(v for n, v in ends.items() if n != kan)
+    fig = theme.figure(
+        title=f"At {int(sizes[0, -1])} parameters the KAN's error is {rest / ends[kan]:,.2g} times smaller",
+        subtitle=f"Widths {ds.attrs['widths']}, the target's own shape; {ds.sizes['seed']} seeds, the band from best to worst",
+        alt="Test error against the number of parameters, both on logarithmic axes. The KAN's line falls steeply; those of "
+        "perceptrons with two to four layers fall slowly. Medians at the largest size: "
+        + ", ".join(f"{n} {v:.2g}" for n, v in ends.items())
+        + ".",
+        x=axis_title(sizes),
+        y=axis_title(ds.rmse),
+        x_type="log",
+        y_type="log",
+    )
+    for index, name in enumerate(ds.network.values):
+        part = ds.rmse.sel(network=name)
+        order = np.argsort(sizes.sel(network=name).values)
+        theme.add_measurement(
+            fig, sizes.sel(network=name)[order], median.sel(network=name)[order], str(name), low=part.min("seed")[order],
+            high=part.max("seed")[order], index=index, markers=True,
+        )  # fmt: skip
+    return fig
+
+
+def plot_poisson(ds: xr.Dataset) -> Figure:
+    """Plot where both networks miss the solution of Poisson's equation, and by how much."""
+    last = ds.isel(cells=-1)
+    medians = {str(n): float(last.error.sel(network=n).median()) for n in ds.network.values}
+    sizes = {str(n): int(last.parameters.sel(network=n)) for n in ds.network.values}
+    low, high = sorted(medians, key=lambda n: medians[n])
+    fig = theme.figure(
+        title=f"Both solve it; the {low}'s error is {medians[high] / medians[low]:.2g} times smaller",
+        subtitle=f"The first of {ds.sizes['seed']} seeds, less the exact solution; medians of all seeds in the headings",
+        alt="Two maps of the square: the error of the solution of the first KAN and of the first perceptron. Median relative L2 "
+        "errors: " + ", ".join(f"{n} {medians[n]:.2g} with {sizes[n]} parameters" for n in medians) + ".",
+        height=420,
+    )
+    headings = [
+        (f"{n}: {sizes[n]} parameters, error {medians[n]:.1g}", axis_title(ds.horizontal), axis_title(ds.vertical))
+        for n in medians
+    ]
+    theme.columns(fig, *headings)
+    for column, name in enumerate(medians, 1):
+        missed = (ds.u.sel(network=name) - ds.truth).transpose("vertical", "horizontal")
+        theme.add_heatmap(fig, missed, ds.horizontal, ds.vertical, title="error", signed=True, column=column)
+        top = float(np.abs(ds.u - ds.truth).max())
+        fig.data[-1].update(zmin=-top, zmax=top, showscale=column == 2)
+    return fig
+
+
+def plot_rediscovery(ds: xr.Dataset) -> Figure:
+    """Plot the exponents read off noisy orbits, beside Kepler's."""
+    worst = float(np.abs(ds.exponent - xr.DataArray(list(ds.attrs["exact"]), dims="quantity")).max())
+    fig = theme.figure(
+        title=f"Noise moves the exponents: by up to {worst:.2g} at {100 * float(ds.noise[-1]):g}%",
+        subtitle=f"One dot a draw, {ds.sizes['seed']} draws; dashed: Kepler's exponents 3/2 and -1/2",
+        alt="Exponents of the formulas found, against the relative noise on the periods: for the semi-axis near 1.5, for the "
+        f"mass near -0.5, scattering more with more noise; the largest distance is {worst:.2g}.",
+    )
+    theme.columns(
+        fig,
+        *[(f"of the {q}", axis_title(ds.noise), axis_title(ds.exponent)) for q in ds.quantity.values],
+    )
+    steps = np.arange(ds.sizes["noise"])
+    for column, quantity in enumerate(ds.quantity.values, 1):
+        exact = float(ds.attrs["exact"][column - 1])
+        theme.add_theory(fig, [-0.4, len(steps) - 0.6], [exact, exact], "", column=column)
+        part = ds.exponent.sel(quantity=quantity)
+        where = steps[:, None] + 0.12 * np.linspace(-1, 1, ds.sizes["seed"])
+        theme.add_data(
+            fig, where.ravel(), part.values.ravel(), "found", tone=theme.color(column - 1), size=9, column=column
+        )
+        axis = "xaxis" if column == 1 else "xaxis2"
+        fig.layout[axis].update(tickvals=steps, ticktext=[f"{100 * v:g}%" for v in ds.noise.values])
+    return fig
+
+
+# ------------------------------------------------------------------------------------------------------ the wrong tool
+
+
+def plot_noise_and_size(ds: xr.Dataset) -> Figure:
+    """Plot test errors against the number of parameters for each level of noise, of KANs and perceptrons."""
+    median = ds.rmse.median("seed")
+    noisy = median.isel(noise=-1)
+    fig = theme.figure(
+        title="With noise on the targets, finer grids fit the noise",
+        subtitle=f"Errors against the function without noise; {ds.attrs['num_points']} points, {ds.sizes['seed']} seeds",
+        alt="Test error against the number of parameters, both logarithmic, one panel a level of noise. "
+        + " ".join(
+            f"At noise {float(n):g}: " + ", ".join(
+                f"{k} from {float(median.sel(network=k, noise=n)[0]):.2g} to {float(median.sel(network=k, noise=n)[-1]):.2g}"
+                for k in ds.network.values
+            ) + "."
+            for n in ds.noise.values
+        )
+        + f" At the most noise and the finest grid the KAN is at {float(noisy.isel(network=0)[-1]):.2g}.",
+        y_type="log",
+        x_type="log",
+    )  # fmt: skip
+    theme.columns(
+        fig,
+        *[
+            (f"noise {float(n):g}", axis_title(ds.parameters), axis_title(ds.rmse) if not i else "")
+            for i, n in enumerate(ds.noise.values)
+        ],
+        gap=0.09,
+    )
+    for column, level in enumerate(ds.noise.values, 1):
+        for index, name in enumerate(ds.network.values):
+            part = ds.rmse.sel(network=name, noise=level)
+            theme.add_measurement(
+                fig, ds.parameters.sel(network=name), part.median("seed"), str(name), low=part.min("seed"),
+                high=part.max("seed"), index=index, markers=True, column=column,
+            )  # fmt: skip
+    low, high = np.log10(float(ds.rmse.min())), np.log10(float(ds.rmse.max()))
+    fig.update_yaxes(range=[low - 0.2, high + 0.2], tickmode="linear", dtick=1, tickvals=None, ticktext=None)
+    fig.update_xaxes(tickmode="array", tickvals=[20, 50, 150], ticktext=["20", "50", "150"])
+    return fig
+
+
+def plot_dimensions(ds: xr.Dataset) -> Figure:
+    """Plot test errors on functions that a perceptron made, against the number of inputs."""
+    median = ds.rmse.median("seed")
+    last = int(ds.dimension[-1])
+    fig = theme.figure(
+        title="On functions made by a perceptron, the perceptron wins",
+        subtitle=f"Equal parameters, {ds.attrs['num_points']} points, {ds.sizes['seed']} functions; 1 is predicting the mean",
+        alt="Test error against the number of inputs, on a logarithmic axis. "
+        + " ".join(
+            f"{n}: " + ", ".join(f"{float(v):.2g}" for v in median.sel(network=n)) + "." for n in ds.network.values
+        )
+        + f" The KAN is at {float(median.isel(network=0)[-1]):.2g} with {last} inputs.",
+        x=axis_title(ds.dimension),
+        y=axis_title(ds.rmse),
+        y_type="log",
+    )
+    for index, name in enumerate(ds.network.values):
+        part = ds.rmse.sel(network=name)
+        theme.add_measurement(
+            fig, ds.dimension, part.median("seed"), str(name), low=part.min("seed"), high=part.max("seed"), index=index,
+            markers=True,
+        )  # fmt: skip
+    fig.update_xaxes(tickvals=ds.dimension.values)
+    return fig
+
+
+def plot_clock(ds: xr.Dataset) -> Figure:
+    """Plot test errors against the time spent in training, of a KAN and a perceptron of equal size."""
+    times = {str(n): float(ds.step_time.sel(network=n)) for n in ds.network.values}
+    last = {str(n): float(ds.error.sel(network=n)[-1]) for n in ds.network.values}
+    ratio = times["KAN"] / times["MLP"]
+    fig = theme.figure(
+        title=f"A step of the KAN takes {ratio:.1f} times as long",
+        subtitle="Adam, equal parameters, equal time; the times are this machine's",
+        alt="Test error against seconds of training, on a logarithmic axis. At the end "
+        + ", ".join(f"{n} {v:.2g} ({times[n]:.2f} ms a step)" for n, v in last.items())
+        + ".",
+        x=axis_title(ds.elapsed),
+        y=axis_title(ds.error),
+        y_type="log",
+    )
+    for index, name in enumerate(ds.network.values):
+        theme.add_measurement(fig, ds.elapsed.sel(network=name), ds.error.sel(network=name), str(name), index=index)
+    return fig
+
+
+def plot_real(ds: xr.Dataset) -> Figure:
+    """Plot the errors of all models on real data, one dot a split."""
+    mean = ds.rmse.mean("split")
+    names = [str(m) for m in ds.model.values]
+    low = str(mean.idxmin("model").item())
+    gain = float(mean.sel(model="ridge regression") - mean.min())
+    fig = theme.figure(
+        title=f"{low}: {gain:.3f} better than a straight line" if gain else "No model beats the straight line",
+        subtitle=f"One dot a split ({ds.sizes['split']}); {ds.attrs['num_train']} samples to learn from; parameters in brackets",
+        alt="Test error of each model, one dot a split. Means: "
+        + ", ".join(f"{m} {float(mean.sel(model=m)):.3f}" for m in names)
+        + ".",
+        x=axis_title(ds.rmse),
+        height=340,
+    )
+    for place, name in enumerate(names):
+        row = len(names) - 1 - place
+        spread = row + 0.14 * np.linspace(-1, 1, ds.sizes["split"])
+        tone = theme.color(0) if name.startswith("KAN") else theme.BASELINE
+        theme.add_data(fig, ds.rmse.sel(model=name), spread, name, tone=tone, size=9)
+        fig.data[-1].marker.symbol = "circle" if name.startswith("KAN") else "diamond"
+    text = [f"{n} ({int(ds.parameters.sel(model=n)):,})" for n in names[::-1]]
+    fig.update_yaxes(tickvals=list(range(len(names))), ticktext=text, range=[-0.6, len(names) - 0.4], showgrid=False)
+    return fig
+
+
+def plot_real_curves(ds: xr.Dataset, num: int = 4) -> Figure:
+    """Plot the curves of the features that matter most to a KAN [d, 1]: what it adds up."""
+    size = np.ptp(ds.curve.values, axis=1)
+    chosen = np.argsort(-size)[:num]
+    names = [str(ds.feature.values[n]) for n in chosen]
+    fig = theme.figure(
+        title="The whole model can be read: it is a sum of these curves",
+        subtitle=f"KAN [{ds.sizes['feature']}, 1] on the first split, the {len(chosen)} features with the largest range",
+        alt="Curves of contribution against the standardised feature, for "
+        + ", ".join(f"{name} (range {size[n]:.2f})" for name, n in zip(names, chosen, strict=True))
+        + ".",
+        x=axis_title(ds.position),
+        y=axis_title(ds.curve),
+    )
+    for index, n in enumerate(chosen):
+        theme.add_measurement(fig, ds.position[n], ds.curve[n], names[index], index=index)
+    fig.update_layout(margin={"r": 70})
+    return fig
+
+
 # -------------------------------------------------------------------------------- counterparts and learnt activations
 
 

@@ -72,7 +72,7 @@ class Suggestion:
         return math.log2(max(1 - self.r2, 0.0) + 1e-7) + self.complexity
 
 
-def fit_form(x: Float[Tensor, " batch"], y: Float[Tensor, " batch"], name: str, *, rounds: int = 12) -> Suggestion:
+def fit_form(x: Float[Tensor, " batch"], y: Float[Tensor, " batch"], name: str, *, rounds: int = 10) -> Suggestion:
     """Fit c · f(a x + b) + d to a curve.
 
     Raises
@@ -89,8 +89,8 @@ def fit_form(x: Float[Tensor, " batch"], y: Float[Tensor, " batch"], name: str, 
     check_same_length(x=x, y=y)
     form = LIBRARY[name]
     x, y = x.detach().double(), y.detach().double()
-    if len(x) > 160:
-        pick = torch.linspace(0, len(x) - 1, 160).long()
+    if len(x) > 100:
+        pick = torch.linspace(0, len(x) - 1, 100).long()
         order = x.argsort()[pick]
         x, y = x[order], y[order]
     total = float((y - y.mean()).square().sum())
@@ -107,7 +107,7 @@ def fit_form(x: Float[Tensor, " batch"], y: Float[Tensor, " batch"], name: str, 
     u = (x - middle) / half
     centre, width = (0.0, 0.0), 10.0
     best = (-math.inf, 1.0, 0.0, 0.0, mean)
-    count = 61
+    count = 41
     for _ in range(rounds):
         steps = torch.linspace(-1, 1, count, dtype=torch.float64) * width
         a, b = (centre[0] + steps)[:, None, None], (centre[1] + steps)[None, :, None]
@@ -125,7 +125,7 @@ def fit_form(x: Float[Tensor, " batch"], y: Float[Tensor, " batch"], name: str, 
             best = (float(r2[i, j]), float(a[i, 0, 0]), float(b[0, j, 0]), c, mean - c * float(values[i, j].mean()))
         centre = best[1:3]
         # The next window holds the best point's neighbours, with room to walk along a narrow valley.
-        width, count = width * (0.12 if count == 61 else 0.35), 21
+        width, count = width * (0.12 if count == 41 else 0.35), 17
     r2_best, a_best, b_best, c_best, d_best = best
     slope = a_best / half
     return Suggestion(name, slope, b_best - slope * middle, c_best, d_best, r2_best, form.complexity)

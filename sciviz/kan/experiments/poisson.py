@@ -40,7 +40,7 @@ def residual(function: Function, X: Tensor, is_boundary: Tensor) -> Tensor:
     return torch.where(is_boundary > 0, 2 * math.pi**2 * u, inside)
 
 
-def poisson(
+def poisson_equation(
     *,
     seed: int,
     num_seeds: int = 5,

@@ -86,7 +86,7 @@ def best_starts(model: KAN | BatchedMLP, X: Tensor, y: Tensor, num_seeds: int, n
     return choose(model, errors.argmin(0) * num_seeds + torch.arange(num_seeds))
 
 
-def scaling(
+def error_scaling(
     *,
     seed: int,
     num_seeds: int = 5,
@@ -118,7 +118,7 @@ def scaling(
     xr.Dataset
         `rmse` (network, size, seed), the test error; `parameters` (network, size).
 
-    >>> ds = scaling(seed=0, num_seeds=2, cells=(3,), num_points=60, num_starts=1, mlp_steps=3)
+    >>> ds = error_scaling(seed=0, num_seeds=2, cells=(3,), num_points=60, num_starts=1, mlp_steps=3)
     >>> ds.rmse.dims
     ('network', 'size', 'seed')
     """

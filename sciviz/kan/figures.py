@@ -74,8 +74,10 @@ def plot_network(ds: xr.Dataset, *, title: str = "", formulas: bool = True) -> F
     shape = ", ".join(map(str, widths))
     forms = sorted({str(f) for f in ds.form.values if f and f != "pruned"})
     most = int(np.argmax(ds.score.values))
+    strong = int((ds.score.values[kept] >= 0.05 * ds.score.values.max()).sum()) if kept else 0
+    carried = f"{strong} of its {len(kept)} curves carry" if strong < len(kept) else f"all its {strong} curves carry"
     fig = theme.figure(
-        title=title or f"A network [{shape}]: {len(kept)} curves, and sums",
+        title=title or f"A network [{shape}]: {carried} the output",
         subtitle="Each small curve is the function on its edge; the darker, the more of the output depends on it",
         alt=f"A graph of widths [{shape}], inputs {', '.join(inputs)} at the bottom and the output on top. On each of its "
         f"{len(kept)} edges the function that the edge applies is drawn as a small curve"
@@ -170,6 +172,10 @@ def plot_extension(ds: xr.Dataset) -> Figure:
     return fig
 
 
+def _times(ratio: float) -> str:
+    return f"{ratio:,.0f}" if ratio >= 10 else f"{ratio:.2g}"
+
+
 def plot_scaling(ds: xr.Dataset) -> Figure:
     """Plot test errors against numbers of parameters, for KANs and for perceptrons of two to four layers."""
     median = ds.rmse.median("seed")
@@ -178,7 +184,7 @@ def plot_scaling(ds: xr.Dataset) -> Figure:
     kan = str(ds.network.values[0])
     rest = min(v for n, v in ends.items() if n != kan)
     fig = theme.figure(
-        title=f"At {int(sizes[0, -1])} parameters the KAN's error is {rest / ends[kan]:,.2g} times smaller",
+        title=f"At {int(sizes[0, -1])} parameters the KAN's error is {_times(rest / ends[kan])} times smaller",
         subtitle=f"Widths {ds.attrs['widths']}, the target's own shape; {ds.sizes['seed']} seeds, the band from best to worst",
         alt="Test error against the number of parameters, both on logarithmic axes. The KAN's line falls steeply; those of "
         "perceptrons with two to four layers fall slowly. Medians at the largest size: "
@@ -418,9 +424,15 @@ def plot_periodic(ds: xr.Dataset, networks: tuple[str, ...] = ("ReLU", "tanh", "
         y="Output",
     )
     theme.add_theory(fig, ds.position, ds.target, "signal")
-    for index, name in enumerate(shown):
-        theme.add_measurement(fig, ds.position, ds.prediction.sel(network=name), name, index=index)
     size = float(np.abs(ds.target).max())
+    middle = ds.sizes["position"] // 2
+    for index, name in enumerate(shown):
+        curve = ds.prediction.sel(network=name)
+        # Up to where it leaves the frame, so that its label stands inside.
+        out = np.flatnonzero(np.abs(curve.values) > 3 * size)
+        first = max([0, *(out[out < middle] + 1)])
+        last = min([ds.sizes["position"], *out[out > middle]])
+        theme.add_measurement(fig, ds.position[first:last], curve[first:last], name, index=index)
     fig.update_yaxes(range=[-3 * size, 3 * size])
     fig.add_vrect(x0=-reach, x1=reach, fillcolor=theme.GRID, opacity=0.5, line_width=0, layer="below")
     fig.update_layout(margin={"r": 110})
@@ -456,14 +468,14 @@ def plot_sharp(ds: xr.Dataset, target: str | None = None) -> Figure:
     lower = min(medians, key=lambda a: medians[a])
     fig = theme.figure(
         title=f"{lower} units draw the jump with the smaller error",
-        subtitle=f"{name}, {ds.attrs['width']} hidden units each, the first of {ds.sizes['seed']} seeds",
+        subtitle=f"{name}, dashed; {ds.attrs['width']} hidden units each, the first of {ds.sizes['seed']} seeds",
         alt=f"The target {name} near zero, dashed, and the outputs of two networks. Median test errors: "
         + ", ".join(f"{a} {v:.2g}" for a, v in medians.items())
         + ".",
         x=axis_title(ds.position),
         y="Output",
     )
-    theme.add_theory(fig, ds.position[near], one.signal[near], "target")
+    theme.add_theory(fig, ds.position[near], one.signal[near], "")
     for index, activation in enumerate(ds.activation.values):
         curve = one.prediction.sel(activation=activation)[near]
         theme.add_measurement(fig, ds.position[near], curve, str(activation), index=index)
@@ -495,14 +507,16 @@ def plot_disc(ds: xr.Dataset) -> Figure:
     size = {n: int(ds.num_parameters.sel(network=n)) for n in shown}
     fig = theme.figure(
         title="A quadratic neuron holds the whole disc; ReLU cuts it out with straight edges",
-        subtitle="The best seed of each; the rim of the target is a circle",
+        subtitle="The best seed of each, and its error; the rim of the target is a circle; sizes: "
+        + ", ".join(f"{size[n]}" for n in shown)
+        + " parameters",
         alt="Three maps of the plane. Mean squared errors on new points: "
         + ", ".join(f"{n} {best[n]:.2g} with {size[n]} parameters" for n in shown)
         + ".",
     )
     theme.columns(
         fig,
-        *[(f"{n}: {size[n]} parameters, error {best[n]:.1g}", axis_title(ds["first"]), "Second input") for n in shown],
+        *[(f"{n}: {best[n]:.1g}", axis_title(ds["first"]), "Second input") for n in shown],
     )
     for column, name in enumerate(shown, 1):
         picture = ds.prediction.sel(network=name).transpose("second", "first")
@@ -537,6 +551,7 @@ def plot_deep(ds: xr.Dataset) -> Figure:
             index=index,
         )
     fig.update_layout(margin={"r": 120})
+    fig.update_yaxes(dtick=5, minor=None)
     return fig
 
 
@@ -546,7 +561,7 @@ def plot_arithmetic(ds: xr.Dataset) -> Figure:
     worst = {t: float(ds.distance.sel(task=t).max()) for t in tasks}
     fig = theme.figure(
         title="Weights that end at whole numbers say which inputs are used",
-        subtitle=f"One dot a seed ({ds.sizes['seed']}); dashed: the exact weights",
+        subtitle=f"One dot a seed ({ds.sizes['seed']}); dashes: the exact weights",
         alt="Weights of the unit against the number of the input, for a sum and for a product. Largest distances from whole "
         "numbers: " + ", ".join(f"{t} {v:.2g}" for t, v in worst.items()) + ".",
     )
@@ -559,10 +574,12 @@ def plot_arithmetic(ds: xr.Dataset) -> Figure:
     for column, task in enumerate(tasks, 1):
         truth = np.zeros(ds.sizes["input"])
         truth[: len(exact[task])] = exact[task]
-        theme.add_theory(fig, ds.input, truth, "", column=column)
+        theme.add_data(fig, ds.input, truth, "exact", size=22, column=column)
+        fig.data[-1].marker.update(symbol="line-ew-open", line={"width": 2, "color": theme.INK})
         weight = ds.weight.sel(task=task)
         where = np.broadcast_to(ds.input.values, weight.shape).ravel()
         theme.add_data(fig, where, weight.values.ravel(), task, tone=theme.color(column - 1), column=column)
+    fig.update_xaxes(tickvals=ds.input.values)
     return fig
 
 
@@ -593,6 +610,7 @@ def plot_arithmetic_errors(ds: xr.Dataset) -> Figure:
     fig.update_yaxes(
         tickvals=list(range(len(rows))), ticktext=labels[::-1], range=[-0.6, len(rows) - 0.4], showgrid=False
     )
+    fig.update_xaxes(dtick=3, tickangle=0)
     return fig
 
 
@@ -616,19 +634,22 @@ def plot_duplicates(ds: xr.Dataset) -> Figure:
     )
     theme.add_heatmap(fig, z, names, names)
     fig.data[-1].update(showscale=False, name="fit")
-    fig.update_xaxes(tickangle=-60)
-    fig.update_yaxes(autorange="reversed")
+    # Names on an axis of numbers are not drawn at all.
+    fig.update_xaxes(type="category", tickangle=-60, dtick=1, tickfont={"size": 11})
+    fig.update_yaxes(type="category", autorange="reversed", dtick=1, tickfont={"size": 11})
+    fig.update_layout(margin={"t": 100})
     return fig
 
 
 def plot_slide(ds: xr.Dataset) -> Figure:
     """Plot what ELU becomes as the order of its Mittag-Leffler function falls."""
-    near = np.abs(ds.position.values) <= 5
+    near = (ds.position.values >= -5) & (ds.position.values <= 1)
     fig = theme.figure(
         title="One form slides from ELU to a fraction as its order α falls",
         subtitle="x E(min(x, 0)) with β = 1 + α; dashed: ELU itself",
-        alt="Curves of the gated form against x for orders from 0, light, to 1, dark. They share the line y = x for positive x; "
-        "for negative x the one of order 1 is ELU and levels off at -1, those of smaller order bend less.",
+        alt="Curves of the gated form against x for orders from 0, light, to 1, dark. For negative x "
+        "the one of order 1 is ELU and levels off at -1; the one of order 0 is the fraction x/(1 - x), still at -0.83 at -5. "
+        "For positive x all are straight lines.",
         x=axis_title(ds.position),
         y="Activation",
     )
@@ -641,7 +662,8 @@ def plot_slide(ds: xr.Dataset) -> Figure:
         if label:
             fig.add_annotation(x=-5, y=float(curve[0]), text=label, showarrow=False, xanchor="right", xshift=-4)
     theme.add_theory(fig, ds.position[near], elu, "ELU")
-    fig.update_layout(margin={"l": 90, "r": 60})
+    fig.update_xaxes(range=[-6, 1.1])
+    fig.update_layout(margin={"r": 60})
     return fig
 
 
@@ -690,5 +712,6 @@ def plot_selectable(ds: xr.Dataset) -> Figure:
     )
     table = np.log10(ratio.transpose("function", "network").values)
     theme.add_heatmap(fig, table, ds.network.values, ds.function.values, title="log₁₀ ratio")
-    fig.update_yaxes(autorange="reversed")
+    fig.update_xaxes(type="category")
+    fig.update_yaxes(type="category", autorange="reversed")
     return fig

@@ -12,8 +12,6 @@ import argparse
 import datetime
 import json
 import os
-import platform
-import re
 import shutil
 import statistics
 import subprocess
@@ -30,6 +28,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(HERE))
 
+from host import machine, machine_name  # noqa: E402
 from registry import Contestant, Workload, load_workloads  # noqa: E402
 
 
@@ -157,21 +156,6 @@ def measure(workload: Workload, threads: int, rounds: int) -> dict[str, Any]:
     return rows
 
 
-def machine() -> dict[str, Any]:
-    """Describe the machine in words that name nobody."""
-    name = platform.machine()
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
-        if line.startswith("model name"):
-            name = line.split(":", 1)[1].strip()
-            break
-    return {
-        "processor": name,
-        "cores": os.cpu_count(),
-        "system": platform.system(),
-        "python": platform.python_version(),
-    }
-
-
 def main() -> None:
     """Run the workloads asked for and write results and tables."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -180,9 +164,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="workloads whose id contains this")
     parser.add_argument("--no-write", action="store_true", help="print, write nothing")
     options = parser.parse_args()
-    about = machine()
-    words = re.findall(r"[a-z0-9.]+", about["processor"].lower().replace("(r)", ""))
-    path = HERE / "results" / f"{'-'.join(words)}-{about['cores']}-cores.json"
+    path = HERE / "results" / f"{machine_name()}.json"
     kept = json.loads(path.read_text()) if path.exists() else {"workloads": {}}
     for workload in load_workloads():
         if options.only not in workload.id:
@@ -209,7 +191,7 @@ def main() -> None:
             for line in entry["targets"] or []:
                 print("   ", line)
         if not options.no_write:
-            kept.update(machine=about, torch=version("torch"))
+            kept.update(machine=machine(), torch=version("torch"))
             path.parent.mkdir(exist_ok=True)
             path.write_text(json.dumps(kept, indent=1) + "\n")
     if not options.no_write:

@@ -8,7 +8,6 @@ from typing import Any
 from registry import Workload
 
 README = Path(__file__).resolve().parent / "README.md"
-BEGIN, END = "<!-- begin: written by bench.py -->", "<!-- end: written by bench.py -->"
 
 
 def figure(value: float | None) -> str:
@@ -32,8 +31,6 @@ def write_tables(kept: dict[str, Any], workloads: list[Workload]) -> None:
     """Write all workloads that have results, each with what was to be reached."""
     about = kept["machine"]
     lines = [
-        BEGIN,
-        "",
         f"Machine: {about['processor']}, {about['cores']} cores, {about['system']}, Python {about['python']}, "
         f"torch {kept['torch']}.",
         "Milliseconds are medians ± interquartile range over the rounds, with one thread; `ours/it` is the median over rounds",
@@ -61,10 +58,83 @@ def write_tables(kept: dict[str, Any], workloads: list[Workload]) -> None:
         if workload.not_alike:
             lines.append(f"- Not like for like: {workload.not_alike}")
         lines += [f"- Measured {entry['date']}, load of the machine {entry['load']}.", ""]
-    lines.append(END)
+    _put("bench.py", "Ours beside its peers", lines)
+
+
+def write_growth(kept: dict[str, Any]) -> None:
+    """Write each axis of growth: the times, the exponent and the theoretical one."""
+    lines = [
+        "Processor time with one thread, median of at least five runs a size; the exponents are slopes of the logarithm over the",
+        "upper half of the sizes. Memory is the highest beyond what the process held before its first run.",
+        "",
+        "| what grows | from | to | ms | exponent | theory | MB | exponent | theory |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    notes = []
+    for row in kept.values():
+        times, peaks, sizes = row["seconds"], row["peak_mb"], row["sizes"]
+        lines.append(
+            f"| {row['axis']} | {sizes[0]:,} | {sizes[-1]:,} | {figure(times[0] * 1e3)} to {figure(times[-1] * 1e3)} "
+            f"| {row['exponent']:.2f} | {row['theory']:g} | {figure(peaks[0])} to {figure(peaks[-1])} "
+            f"| {_or_dash(row['memory_exponent'], '.2f')} | {_or_dash(row['memory_theory'], 'g')} |"
+        )
+        if row["note"]:
+            notes.append(f"- {row['axis'].capitalize()}: {row['note']}.")
+    _put("growth.py", "What it costs to grow", [*lines, "", *notes, ""])
+
+
+WAITS = {
+    ("import", "after torch"): ("`import sciviz` after torch", 0.1),
+    ("kernel", "first figure"): ("first figure in a fresh kernel", 3.0),
+    ("kernel", "first explorer"): ("first explorer in a fresh kernel", 6.0),
+}
+
+
+def write_person(kept: dict[str, Any]) -> None:
+    """Write what a person waits for: beginnings, explorers, tutorials."""
+    lines = ["| | seconds | at most |", "|---|---|---|"]
+    for (part, row), (words, most) in WAITS.items():
+        if part in kept:
+            lines.append(f"| {words} | {figure(kept[part]['rows'][row])} | {most:g} |")
+    if "explorers" in kept:
+        lines += ["", "An explorer's answer in the kernel, processor time (at most 50 ms, p95 of 60 random moves):", ""]
+        lines += ["| explorer | ready after, s | median, ms | p95, ms |", "|---|---|---|---|"]
+        for name, row in kept["explorers"]["rows"].items():
+            lines.append(
+                f"| {name} | {figure(row['ready_s'])} | {figure(row['median_s'] * 1e3)} | {figure(row['p95_s'] * 1e3)} |"
+            )
+    if "browser" in kept:
+        lines += [
+            "",
+            "From the key to the frame with another path, in Chromium (at most 150 ms, p95 over its controls):",
+            "",
+        ]
+        lines += ["| explorer | moves | median, ms | p95, ms |", "|---|---|---|---|"]
+        for name, row in kept["browser"]["rows"].items():
+            lines.append(
+                f"| {name} | {row['moves']} | {figure(row['median_s'] * 1e3)} | {figure(row['p95_s'] * 1e3)} |"
+            )
+    if "tutorials" in kept:
+        lines += ["", "Each tutorial run whole, explorers too, on all cores:", ""]
+        lines += ["| tutorial | s | MB | the slowest five cells (s) |", "|---|---|---|---|"]
+        for name, row in kept["tutorials"]["rows"].items():
+            slow = ", ".join(f"`{cell['cell']}` {cell['seconds']:g}" for cell in row["slowest"])
+            lines.append(f"| {name} | {row['seconds']:g} | {row['memory_mb']} | {slow} |")
+    loads = ", ".join(f"{part} {entry['load']:g}" for part, entry in kept.items())
+    lines += ["", f"Load of the machine, by part: {loads}.", ""]
+    _put("person.py", "What a person waits for", lines)
+
+
+def _or_dash(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
+
+
+def _put(script: str, heading: str, lines: list[str]) -> None:
+    """Put the lines between the script's markers in README.md, below a heading of their own where they are new."""
+    begin, end = f"<!-- begin: written by {script} -->", f"<!-- end: written by {script} -->"
     text = README.read_text(encoding="utf-8")
-    if BEGIN in text:
-        before, after = text.split(BEGIN)[0], text.split(END)[1]
+    if begin in text:
+        before, after = text.split(begin)[0], text.split(end)[1]
     else:
-        before, after = text.rstrip() + "\n\n## Ours beside its peers\n\n", "\n"
-    README.write_text(before + "\n".join(lines) + after, encoding="utf-8")
+        before, after = text.rstrip() + f"\n\n## {heading}\n\n", "\n"
+    README.write_text(before + "\n".join([begin, "", *lines, end]) + after, encoding="utf-8")

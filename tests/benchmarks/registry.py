@@ -1,7 +1,8 @@
 """What a workload is: contestants that do the same work, one judge, and what is to be reached.
 
 A contestant is a function that sets everything up and returns `run`; each call of `run` does the whole work once and
-returns what it computed, as arrays by name. It imports its library inside, because the file is read in every environment.
+returns what it computed, as arrays by name; `run.more()`, where there is one, returns what else the judge needs. It imports its
+library inside, because the file is read in every environment.
 """
 
 from __future__ import annotations

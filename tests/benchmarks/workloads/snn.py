@@ -71,7 +71,7 @@ def _register(work: Workload, sizes: tuple[int, ...], make_input: Any) -> None:
         from sciviz.snn import Surrogate, lif, spread_linear
 
         linears = _linears(sizes)
-        surrogate = Surrogate("arctan", np.pi)
+        surrogate = Surrogate("arctan", 2.0)  # k is the peers' alpha
 
         def spikes_of(X: Any) -> Any:
             for layer in linears:

@@ -14,6 +14,8 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 CARRIED = {
     "sciviz/_tutorials": ("tutorials", ("*.ipynb",)),
     "sciviz/_course": ("course", ("claims.json", "papers.bib")),
+    # So that a teacher needs no checkout; `sciviz course init` copies them.
+    "sciviz/_course/assignments": ("course/assignments", ("*.ipynb", "*.py")),
 }
 
 

@@ -182,13 +182,12 @@ def init_class(
     (folder / "students.csv").write_text("id,first_name,last_name,email,folder\n", encoding="utf-8")
     # The released copies are for students; all else that is made here tells grades or the secret.
     (folder / ".gitignore").write_text(
-        "secret.key\ngradebook.db\nresults/\nfeedback/\nautograded/\nsubmitted/\nreport/\ngrades-*.csv\n",
+        "secret.key\ngradebook.db\nresults/\nfeedback/\nautograded/\nsubmitted/\nsource/\nreport/\ngrades-*.csv\n",
         encoding="utf-8",
     )
     # So that nbgrader's own commands, run here, find the same gradebook and folders.
     (folder / "nbgrader_config.py").write_text(
-        f"c = get_config()  # noqa\nc.CourseDirectory.course_id = {re.sub(r'[^A-Za-z0-9_-]+', '-', title or folder.name)!r}\n"
-        "c.CourseDirectory.source_directory = 'assignments'\n",
+        f"c = get_config()  # noqa\nc.CourseDirectory.course_id = {re.sub(r'[^A-Za-z0-9_-]+', '-', title or folder.name)!r}\n",
         encoding="utf-8",
     )
     return read_class(folder)

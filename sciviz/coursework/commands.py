@@ -60,7 +60,8 @@ def add_commands(commands: Any) -> None:
     report = inner.add_parser(
         "report",
         help="show how an assignment went",
-        description="Show how each question went, what was said most often, and pairs of submissions to look at.",
+        description="Show how each question went, what was said most often, and pairs of submissions to look at; "
+        "also as a page, report/ASSIGNMENT.html in the class.",
     )
     report.add_argument("assignment")
     report.add_argument("--class", dest="folder", default=".", metavar="DIR", help="your class (default: this folder)")
@@ -113,7 +114,7 @@ def _init(options: argparse.Namespace) -> int:
 
 def _release(options: argparse.Namespace) -> int:
     from sciviz.coursework.classroom import read_class
-    from sciviz.coursework.release import release, released_text
+    from sciviz.coursework.release import release, released_text, write_source
     from sciviz.coursework.source import assignment_names, read_assignment
     from sciviz.lab.places import course_dir
 
@@ -136,6 +137,8 @@ def _release(options: argparse.Namespace) -> int:
                 print(f"{path} differs from what its source gives")
         else:
             print(release(assignment, target, variant, key))
+            if classroom is not None and variant is not None:
+                write_source(assignment, classroom.folder / "source", variant, key)
     return int(bool(stale))
 
 
@@ -216,9 +219,15 @@ def _report(options: argparse.Namespace) -> int:
 
     from sciviz.coursework.batch import kept_records
     from sciviz.coursework.classroom import read_class
-    from sciviz.coursework.gradebook import current_scores
+    from sciviz.coursework.gradebook import current_scores, waiting_for_teacher
     from sciviz.coursework.grading import handed_out
-    from sciviz.coursework.overview import common_messages, distribution, distribution_text, look_alikes
+    from sciviz.coursework.overview import (
+        common_messages,
+        distribution,
+        distribution_text,
+        look_alikes,
+        overview_page,
+    )
     from sciviz.coursework.release import released_text
 
     classroom = read_class(Path(options.folder))
@@ -227,7 +236,8 @@ def _report(options: argparse.Namespace) -> int:
     if not records:
         raise ValueError(f"nothing of {assignment.name} has been graded yet.")
     print(f"{assignment.title}: {len(records)} submissions\n")
-    print(distribution_text(distribution(assignment, current_scores(classroom, assignment, records))))
+    scores = current_scores(classroom, assignment, records)
+    print(distribution_text(distribution(assignment, scores)))
     for question, said in common_messages(records).items():
         print(f"\n{question}, said most often:")
         for text, count in said:
@@ -245,6 +255,15 @@ def _report(options: argparse.Namespace) -> int:
         print(
             "Likeness is no proof: short answers to one question are alike by themselves, and partners may have been allowed."
         )
+    waiting = waiting_for_teacher(classroom, assignment, records)
+    missing = sum(person.id not in records for person in classroom.people)
+    path = classroom.folder / "report" / f"{assignment.name}.html"
+    path.parent.mkdir(exist_ok=True)
+    page = overview_page(assignment, classroom.name, records, scores, pairs, missing=missing, waiting=waiting)
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(page, encoding="utf-8")
+    part.replace(path)
+    print(f"\n{path}")
     return 0
 
 

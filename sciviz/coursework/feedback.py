@@ -6,7 +6,7 @@ import base64
 import functools
 import hashlib
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +41,29 @@ def number(value: float) -> str:
 
 
 @functools.cache
-def _template() -> jinja2.Template:
+def template(name: str) -> jinja2.Template:
+    """Return one of the templates beside this file; all that goes into it is escaped."""
     folder = Path(__file__).parent
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder), autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined
     )
-    return environment.get_template("feedback.html.jinja")
+    return environment.get_template(name)
+
+
+def style() -> dict[str, Markup]:
+    """Return the style sheet and its digest, the only style that a page allows."""
+    text = Path(__file__).with_name("feedback.css").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return {"style": Markup(text), "style_hash": Markup(digest)}
+
+
+def _together(cases: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the cases of a question with those that are told the same as one, and how many they are."""
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for case in cases:
+        key = (case["label"], case["message"], case["fraction"])
+        found.setdefault(key, {**case, "count": 0})["count"] += 1
+    return list(found.values())
 
 
 def feedback_page(assignment: Assignment, record: Mapping[str, Any], marks: Marks) -> str:
@@ -55,7 +72,9 @@ def feedback_page(assignment: Assignment, record: Mapping[str, Any], marks: Mark
     questions = [
         {
             **question,
+            "cases": _together(question["cases"]),
             "answer": question.get("answer", ""),
+            "heading": assignment.heading(question["id"]),
             "points": points[question["id"]],
             "now": marks.scores[question["id"]],
             "comment": marks.comments.get(question["id"], ""),
@@ -68,18 +87,16 @@ def feedback_page(assignment: Assignment, record: Mapping[str, Any], marks: Mark
         for place, cell in enumerate(record["cells"], 1)
         if cell["error"]
     ][:50]
-    style = Path(__file__).with_name("feedback.css").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    return _template().render(
+    return template("feedback.html.jinja").render(
         title=assignment.title,
         student=clean(record["student"]),
-        style=Markup(style),
-        style_hash=Markup(digest),
+        **style(),
         score=marks.score,
         final=marks.final,
         total=sum(points.values()),
         penalty=marks.penalty,
         days_late=marks.days_late,
+        free_days=marks.free_days,
         extension=marks.extension,
         waiting=marks.waiting,
         open_points=sum(points[name] for name in marks.waiting),

@@ -39,6 +39,8 @@ class Marks:
         Questions whose mark is the teacher's.
     penalty
         For late work; `score` is without it, `final` with it.
+    free_days
+        How many of the student's free days were spent on it.
     """
 
     scores: dict[str, float] = field(default_factory=dict)
@@ -47,6 +49,7 @@ class Marks:
     by_hand: list[str] = field(default_factory=list)
     penalty: float = 0.0
     days_late: int = 0
+    free_days: int = 0
     extension: str = ""
 
     @property
@@ -108,8 +111,9 @@ def record(
         _remember(classroom, assignment.name, records)
         found_marks = {}
         for student in records:
-            _penalties(book, classroom, student)
+            spent = _penalties(book, classroom, student)
             found_marks[student] = _marks(book, assignment, student)
+            found_marks[student].free_days = spent.get(assignment.name, 0)
         book.db.commit()
     return found_marks
 
@@ -213,10 +217,11 @@ def penalty_of(policy: Policy, days: int, free: int, score: float) -> tuple[floa
     return min(score, score * policy.late_penalty * (days - used)), used
 
 
-def _penalties(book: Any, classroom: Classroom, student: str) -> None:
-    """Spend a student's free days on the assignments in the order in which they were due."""
+def _penalties(book: Any, classroom: Classroom, student: str) -> dict[str, int]:
+    """Spend a student's free days on the assignments in the order in which they were due, and return where they went."""
     from nbgrader.api import MissingEntry
 
+    spent: dict[str, int] = {}
     free = classroom.policy.late_days
     end = datetime.max.replace(tzinfo=UTC)
     for name in sorted(classroom.due, key=lambda name: classroom.due[name] or end):
@@ -230,6 +235,8 @@ def _penalties(book: Any, classroom: Classroom, student: str) -> None:
             cost, used = penalty_of(classroom.policy, days, free, float(notebook.score or 0.0))
             notebook.late_submission_penalty = round(cost, 6) if cost else None
             free -= used
+            spent[name] = spent.get(name, 0) + used
+    return spent
 
 
 def _marks(book: Any, assignment: Assignment, student: str) -> Marks:
@@ -292,6 +299,21 @@ def current_scores(
                 found[student] = _marks(book, assignment, student).scores
             except (MissingEntry, KeyError, ValueError):
                 found[student] = {question["id"]: question["score"] for question in own["questions"]}
+    return found
+
+
+def waiting_for_teacher(
+    classroom: Classroom, assignment: Assignment, records: Mapping[str, dict[str, Any]]
+) -> dict[str, list[str]]:
+    """Return the students of whom answers wait to be marked by hand, each with these questions."""
+    from nbgrader.api import MissingEntry
+
+    found = {}
+    with open_gradebook(classroom) as book:
+        for student in records:
+            with contextlib.suppress(MissingEntry, KeyError, ValueError):
+                if waiting := _marks(book, assignment, student).waiting:
+                    found[student] = waiting
     return found
 
 

@@ -8,6 +8,7 @@ import tokenize
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -150,6 +151,74 @@ def distribution_text(rows: Sequence[Mapping[str, Any]]) -> str:
             f"{row['none']:>4.0%}   {row['full']:>4.0%}  |{bars}|"
         )
     return "\n".join(lines)
+
+
+def overview_page(
+    assignment: Assignment,
+    class_name: str,
+    records: Mapping[str, Mapping[str, Any]],
+    scores: Mapping[str, Mapping[str, float]],
+    pairs: Sequence[Pair],
+    *,
+    missing: int = 0,
+    waiting: Mapping[str, Sequence[str]] | None = None,
+) -> str:
+    """Return a page for the teacher: how each question went, what was said, whom to look at, and a link to each feedback page.
+
+    Parameters
+    ----------
+    scores
+        By student, then by question.
+    missing
+        How many of the class list handed in nothing.
+    waiting
+        Students with answers that wait for the teacher, each with these questions.
+    """
+    from sciviz.coursework.feedback import clean, number, style, template
+
+    waiting = waiting or {}
+    names = [asked.id for asked in assignment.questions]
+    students = [
+        {
+            "id": student,
+            "link": f"../feedback/{quote(student)}/{quote(assignment.name)}/{quote(assignment.name)}.html",
+            "scores": [
+                "waits" if name in waiting.get(student, ()) else number(scores[student].get(name, 0.0))
+                for name in names
+            ],
+            "total": sum(scores[student].values()),
+            "remarks": "; ".join([*filter(None, [record["problem"]]), *record["remarks"]]),
+        }
+        for student, record in records.items()
+    ]
+
+    def height(count: int, row: Mapping[str, Any]) -> float:
+        return float(round(27 * count / max(1, *row["counts"]), 1))
+
+    def spoken(row: Mapping[str, Any]) -> str:
+        return "Students by tenth of the points, from none to all: " + ", ".join(map(str, row["counts"]))
+
+    return template("overview.html.jinja").render(
+        **style(),
+        name=assignment.name,
+        title=assignment.title,
+        class_name=clean(class_name),
+        count=len(records),
+        missing=missing,
+        waiting=len(waiting),
+        rows=distribution(assignment, scores),
+        said=common_messages(records),
+        pairs=pairs,
+        names=names,
+        waits={name: sum(name in questions for questions in waiting.values()) for name in names},
+        heading=assignment.heading,
+        students=students,
+        clean=clean,
+        number=number,
+        percent="{:.0%}".format,
+        height=height,
+        spoken=spoken,
+    )
 
 
 def common_messages(records: Mapping[str, Mapping[str, Any]], most: int = 5) -> dict[str, list[tuple[str, int]]]:

@@ -101,6 +101,19 @@ def release(
     return path
 
 
+def write_source(assignment: Assignment, folder: Path, variant: Mapping[str, Any], seed_key: str) -> Path:
+    """Write the instructor's notebook with a class's constants to `folder/NAME/NAME.ipynb`, where formgrader looks for it."""
+    notebook = deepcopy(assignment.notebook)
+    complete(notebook)
+    put_variant(notebook, variant, seed_key)
+    path = folder / assignment.name / f"{assignment.name}.ipynb"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(str(nbformat.writes(notebook)).rstrip("\n") + "\n", encoding="utf-8")
+    part.replace(path)
+    return path
+
+
 def released_text(assignment: Assignment, variant: Mapping[str, Any] | None = None, seed_key: str = "practice") -> str:
     """Return a students' copy as the file's text."""
     notebook = student_copy(assignment, variant, seed_key)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sciviz.coursework.questions import Checks, load_checks
-from sciviz.lab.places import course_dir
+from sciviz.lab.places import course_dir, tutorials
 
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 ROLES = ("student", "variant", "setup", "question", "answer", "check", "manual")
@@ -59,6 +59,15 @@ class Assignment:
         """What students read above it."""
         return str(self.notebook.metadata.get("sciviz", {}).get("title", self.name))
 
+    def heading(self, question: str) -> str:
+        """Return the heading of a question as students read it, without its points; its id where it has none."""
+        for cell in self.notebook.cells:
+            if role(cell) in ("question", "manual") and cell.metadata.sciviz.get("question") == question:
+                first = str(cell.source).lstrip().split("\n", 1)[0]
+                if first.startswith("#") and "{{" not in first:
+                    return re.sub(r"\s*\([^()]*points?\b[^()]*\)\s*$", "", first.lstrip("# ")).strip() or question
+        return question
+
     @property
     def hidden(self) -> tuple[str, ...]:
         """All that the sandbox hides."""
@@ -76,9 +85,11 @@ def assignments_dir() -> Path:
 
 
 def assignment_names(folder: Path | None = None) -> list[str]:
-    """List the assignments of a folder (the course's own if None)."""
+    """List the assignments of a folder (the course's own if None), those of the tutorials first and in their order."""
     folder = folder or assignments_dir()
-    return sorted(path.stem for path in folder.glob("*.ipynb") if path.with_suffix(".py").is_file())
+    place = {tutorial.wing: tutorial.number for tutorial in tutorials()}
+    found = [path.stem for path in folder.glob("*.ipynb") if path.with_suffix(".py").is_file()]
+    return sorted(found, key=lambda name: (place.get(name) or len(place) + 1, name))
 
 
 def read_assignment(name: str, folder: Path | None = None, *, fix: bool = False) -> Assignment:

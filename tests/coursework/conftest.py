@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.coursework.toy import Toy, need_sandbox
+from tests.coursework.toy import Toy, need_nbgrader, need_sandbox
 
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Toy:
-    pytest.importorskip("nbgrader", reason='coursework needs  pip install "sciviz[coursework]"')
+    need_nbgrader()
     return Toy(tmp_path_factory.mktemp("toy"))
 
 

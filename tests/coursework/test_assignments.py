@@ -14,14 +14,14 @@ from sciviz.coursework.source import assignment_names, assignments_dir, complete
 from sciviz.coursework.trial import try_assignment
 from sciviz.coursework.visible import check
 from sciviz.lab.places import course_dir
-from tests.coursework.toy import need_sandbox, write_source
+from tests.coursework.toy import need_nbgrader, need_sandbox, write_source
 
 NAMES = assignment_names()
 
 
 @pytest.fixture(autouse=True)
 def nbgrader() -> None:
-    pytest.importorskip("nbgrader", reason='coursework needs  pip install "sciviz[coursework]"')
+    need_nbgrader()
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import psutil
 import pytest
 
@@ -172,7 +173,7 @@ def test_late_days_and_extensions(toy: Toy) -> None:
         "never": ("30", "7", "0"),
         "unknown": ("0", "0", "7"),
     }
-    assert "less 1.4 for 5 days late" in page(toy, "five")
+    assert "less 1.4 for 5 days late, 3 of them free." in page(toy, "five")
     assert main(["course", "extend", "toy", "never", "31", "--class", str(toy.classroom.folder)]) == 0
     assert grade(toy) == 0
     assert table(toy)["never"]["score"] == "7"
@@ -207,10 +208,14 @@ def test_class_list_decides_who_is_who(toy: Toy) -> None:
 # --- nbgrader ---------------------------------------------------------------------------------------------------------
 
 
-def nbgrader(toy: Toy, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
+def nbgrader(
+    toy: Toy, *arguments: str, folder: Path | None = None, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     command = [sys.executable, "-m", "nbgrader", *arguments]
-    return subprocess.run(command, cwd=toy.classroom.folder, capture_output=True, text=True, env=environment)
+    environment = {**os.environ, "PATH": path, **variables}
+    where = folder or toy.classroom.folder
+    return subprocess.run(command, cwd=where, capture_output=True, text=True, env=environment)
 
 
 def test_nbgrader_exports_our_gradebook(toy: Toy) -> None:
@@ -225,6 +230,50 @@ def test_nbgrader_exports_our_gradebook(toy: Toy) -> None:
     assert rows["zoe"]["score"] == "0.0"
 
 
+def test_nbgrader_makes_the_same_release_from_our_source(toy: Toy) -> None:
+    """The instructor's notebook is nbgrader's too: its own command makes the students' copy, but for the stubs."""
+    assert main(["course", "release", "--class", str(toy.classroom.folder)]) == 0
+    done = nbgrader(toy, "generate_assignment", "toy", "--CourseDirectory.release_directory=theirs")
+    assert done.returncode == 0, done.stderr
+
+    def compared(folder: str) -> list[tuple[str, dict[str, Any]]]:
+        notebook = nbformat.read(toy.classroom.folder / folder / "toy" / "toy.ipynb", as_version=4)
+        return [
+            (
+                re.sub(r"\n\s*raise NotImplementedError\(\)", "", cell.source),
+                {name: value for name, value in cell.metadata.get("nbgrader", {}).items() if name != "checksum"},
+            )
+            for cell in notebook.cells
+        ]
+
+    assert compared("theirs") == compared("release")
+    # It wrote into the gradebook too, and what we write goes on fitting.
+    toy.hand_in("ada", toy.notebook(why="Because it scales."))
+    assert grade(toy) == 0
+    assert table(toy)["ada"]["score"] == "7"
+
+
+def test_formgrader_finds_what_we_graded(toy: Toy) -> None:
+    from nbgrader.apps.api import NbGraderAPI
+    from traitlets.config import Config
+
+    assert main(["course", "release", "--class", str(toy.classroom.folder)]) == 0
+    toy.hand_in("ada", toy.notebook(why="Because it scales."))
+    toy.hand_in("zoe", toy.untouched())
+    assert grade(toy) == 0
+    config = Config()
+    config.CourseDirectory.root = str(toy.classroom.folder)
+    config.CourseDirectory.db_url = toy.classroom.database
+    tables = NbGraderAPI(config=config)
+    assignment = tables.get_assignment("toy")
+    assert (assignment["name"], assignment["max_score"], assignment["max_written_score"]) == ("toy", 10.0, 3.0)
+    rows = {row["student"]: row for row in tables.get_submissions("toy")}
+    assert [rows["ada"][name] for name in ("score", "code_score", "written_score")] == [7.0, 7.0, 0.0]
+    assert (rows["ada"]["needs_manual_grade"], rows["zoe"]["needs_manual_grade"]) == (True, False)
+    assert all(row["autograded"] for row in rows.values())
+    assert (toy.classroom.folder / "autograded" / "ada" / "toy" / "toy.ipynb").is_file()
+
+
 def test_nbgrader_validates_the_release(toy: Toy) -> None:
     untouched = toy.submitted.parent / "untouched.ipynb"
     untouched.write_text(json.dumps(toy.untouched()))
@@ -237,6 +286,34 @@ def test_nbgrader_validates_the_release(toy: Toy) -> None:
     assert "Not answered yet" in first, done.stdout + done.stderr
     assert second.strip() == "", "the solved one is the second"
     assert "VALIDATION FAILED ON 4 CELL(S)" in first, done.stdout
+
+
+@pytest.mark.slow
+def test_nbgraders_exchange_hands_out_and_collects(toy: Toy) -> None:
+    """What JupyterHub's students and teachers do: release, fetch, submit, collect; then our grade reads what was collected."""
+    assert main(["course", "release", "--class", str(toy.classroom.folder)]) == 0
+    exchange, home = toy.submitted.parent / "exchange", toy.submitted.parent / "home"
+    exchange.mkdir(mode=0o777)
+    exchange.chmod(0o777)
+    home.mkdir()
+    where = [f"--Exchange.root={exchange}", "--course=class"]
+    who = {"JUPYTERHUB_USER": "ada", "USER": "ada"}
+
+    def step(command: str, folder: Path, *more: str) -> None:
+        done = nbgrader(toy, command, "toy", *where, *more, folder=folder, **who)
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+
+    step("release_assignment", toy.classroom.folder)
+    step("fetch_assignment", home, f"--Exchange.cache={home / 'cache'}")
+    (home / "toy" / "toy.ipynb").write_text(json.dumps(toy.notebook(why="Because it scales.")))
+    step("submit", home, f"--Exchange.cache={home / 'cache'}")
+    step("collect", toy.classroom.folder)
+    toy.submitted = toy.classroom.folder / "submitted"
+    (collected,) = toy.submitted.iterdir()
+    assert (collected / "toy" / "timestamp.txt").is_file()
+    assert grade(toy) == 0
+    row = table(toy)[collected.name]
+    assert (row["score"], row["waits_for_you"]) == ("7", "why")
 
 
 # --- the class --------------------------------------------------------------------------------------------------------

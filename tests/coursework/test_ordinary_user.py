@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.coursework.toy import need_sandbox
+from tests.coursework.toy import need, need_sandbox
 
 ROOT = Path(__file__).resolve().parents[2]
 NOBODY = "65534"
@@ -44,8 +44,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     need_sandbox()
     if os.getuid() != 0:
         pytest.skip("run by an ordinary user, all the other tests show it")
-    if shutil.which("setpriv") is None:
-        pytest.skip("setpriv is not installed")
+    need(shutil.which("setpriv"), "setpriv is not installed")
     import tempfile
 
     folder = Path(tempfile.mkdtemp(prefix="sciviz-nobody-", dir="/var/tmp"))

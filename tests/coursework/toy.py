@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,10 @@ def write_source(folder: Path) -> Path:
             "import numpy as np\nfrom sciviz.coursework import check, seed_of\nseed = seed_of(student, seed_key)",
             role="setup",
         ),
-        new_markdown_cell("Scale by {{gain}}.", metadata={"sciviz": {"role": "question", "question": "scale"}}),
+        new_markdown_cell(
+            "## 1. Scale (4 points)\n\nScale by {{gain}}.",
+            metadata={"sciviz": {"role": "question", "question": "scale"}},
+        ),
         answer("scale", "scale"),
         cell(
             'check("scale", scale, [(lambda f: f(np.ones(2))[0] == gain, "times the gain")])',
@@ -182,14 +186,26 @@ def messages(record: dict[str, Any], question: str) -> list[str]:
 FULL = {"scale": 4.0, "where": 2.0, "number": 1.0, "why": 0.0}
 
 
+REQUIRED = os.environ.get("SCIVIZ_REQUIRE_SANDBOX") == "1"
+
+
+def need(found: object, what: str) -> None:
+    """Skip a test that lacks something, unless all must be there."""
+    if not found:
+        (pytest.fail if REQUIRED else pytest.skip)(f"{what}{' (SCIVIZ_REQUIRE_SANDBOX=1)' if REQUIRED else ''}")
+
+
+def need_nbgrader() -> None:
+    """Skip where there is no nbgrader, unless it must be there."""
+    need(find_spec("nbgrader"), 'coursework needs  pip install "sciviz[coursework]"')
+
+
 def need_sandbox() -> None:
     """Skip where there is no bubblewrap, unless it must be there."""
     from sciviz.coursework import sandbox
 
     reason = sandbox._no_bubblewrap()
-    if reason and os.environ.get("SCIVIZ_REQUIRE_SANDBOX") != "1":
-        pytest.skip(f"no sandbox: {reason}")
-    assert not reason, reason
+    need(not reason, f"no sandbox: {reason}")
 
 
 def sandboxed(within: Path) -> list[int]:

@@ -36,6 +36,7 @@ def test_wheel_carries_the_course(clone: Path, root: Path, tmp_path: Path) -> No
         wheel.extractall(tmp_path / "site")
     assert {f"sciviz/_tutorials/{path.name}" for path in (clone / "tutorials").glob("*.ipynb")} <= names
     assert {"sciviz/py.typed", "sciviz/_course/papers.bib"} <= names
+    assert {"sciviz/_course/assignments/ntk.ipynb", "sciviz/_course/assignments/ntk.py"} <= names
     assert {f"sciviz-0.1.0.dist-info/licenses/{name}" for name in ("LICENSE", "LICENSE-text")} <= names
     assert not [name for name in names if "stray" in name or name.startswith(("tests", "tools", "tutorials"))]
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import hashlib
 import html
 import inspect
 import math
 import re
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -52,6 +54,12 @@ _WRITTEN = {
     "abs": "|{}|",
     "gaussian": "exp(−({})²)",
 }
+
+
+def _button(text: str) -> widgets.Button:
+    # The card is light in a dark JupyterLab too, and so are the buttons on it.
+    style = {"button_color": "#ebe7dc", "text_color": theme.INK}
+    return widgets.Button(description=text, style=style, layout=widgets.Layout(width="auto"))
 
 
 def _code() -> str:
@@ -361,7 +369,10 @@ def _says_the_same(nodes: Sequence[Any], inputs: Sequence[str], model: KAN, X: T
     columns = some.double().numpy().T
     with np.errstate(all="ignore"):
         for node, value in zip(nodes, values.T, strict=True):
-            gap = sympy.lambdify(list(inputs), node, "numpy")(*columns) - value
+            try:
+                gap = sympy.lambdify(list(inputs), node, "numpy")(*columns) - value
+            except Exception:  # an infinity, which no program can be made of
+                return False
             if not np.all(np.abs(gap) <= 0.005 * max(float(np.ptp(value)), 1e-9)):
                 return False
     return True
@@ -497,7 +508,7 @@ class GraphPanel(Panel):
         }
         self.buttons: dict[str, Any] = {}
         for name, (text, do) in names.items():
-            button = widgets.Button(description=text, layout=widgets.Layout(width="auto"))
+            button = _button(text)
             button.on_click(lambda _, do=do: self._act(do))
             self.buttons[name] = button
         self._readout = widgets.HTML(layout=widgets.Layout(width="100%"))
@@ -536,7 +547,7 @@ class GraphPanel(Panel):
     def _write(self) -> None:
         lines = "<br>".join(html.escape(line) for line in self.editor.text.split("\n"))
         self._readout.value = (
-            f"<div style='color:{theme.INK};line-height:1.45'><b>Error (RMSE): {_digits(self.editor.error)}</b>"
+            f"<div style='color:{theme.INK};line-height:1.45;margin-bottom:10px'><b>Error (RMSE): {_digits(self.editor.error)}</b>"
             f"<div style='font-family:monospace;font-size:13px;overflow-wrap:anywhere'>{lines}</div></div>"
         )
 
@@ -784,4 +795,352 @@ def _draw_spline(now: _Spline) -> theme.Figure:
         trace.line.simplify = False
     theme.add_data(fig, now.knots, np.zeros_like(now.knots), "knots", tone=theme.INK, column=2)
     fig.data[-1].marker = {"symbol": "line-ns", "size": 9, "line": {"width": 1.5, "color": theme.INK}}
+    return fig
+
+
+# ------------------------------------------------------------------------------------------- error against parameters
+
+_CELLS = (3, 6, 12, 24, 48)
+_SEEDS, _STARTS, _POINTS, _LAYERS = 3, 3, 400, 3
+_KAN_STEPS, _MLP_STEPS = 15, 120
+_ALL_STEPS = 15 + len(_CELLS) * (_KAN_STEPS + 20 + _MLP_STEPS)
+
+
+class Point(NamedTuple):
+    """One size of one network: which, its parameters, and its test error for each seed."""
+
+    network: str
+    parameters: int
+    errors: Array
+
+
+class _StoppedError(Exception):
+    """The reader has pressed Stop."""
+
+
+def scaling_points(
+    target: scaling.Target, *, order: int, seed: int, step: Callable[[int], None] = lambda _: None
+) -> Iterator[Point]:
+    """Train a KAN [2, 1, 1] on finer and finer grids and perceptrons of the same sizes, and yield each when it is trained.
+
+    Parameters
+    ----------
+    target
+        A function of points (batch, 2) with values (batch, 1).
+    order
+        Of the splines.
+    step
+        Called with the number of steps done since the last call; what it raises ends the training.
+
+    >>> next(scaling_points(scaling.exp_sin, order=3, seed=0)).parameters
+    18
+    """
+    kan_seed, mlp_seed, data_seed, test_seed = sub_seeds(seed, 4)
+    X, T = scaling.design_points(_POINTS, 2, seed=data_seed), scaling.draw_points(1000, 2, seed=test_seed)
+    y, t = target(X), target(T)
+    members = _SEEDS * _STARTS
+    kan: Any = KAN([2, 1, 1], seed=kan_seed, num_cells=3, order=order, base=None, members=members, dtype=torch.float64)
+    kan = scaling.best_starts(kan, X, y, _SEEDS, 15)
+    step(15)
+    sizes = []
+    for place, cells in enumerate(_CELLS):
+        if place:
+            kan.extend(cells, X)
+        train(kan, X, y, num_steps=_KAN_STEPS, report=lambda _: step(1))
+        sizes.append(kan.num_active())
+        yield Point("KAN", sizes[-1], rmse(kan, T, t).numpy())
+    for size in sizes:
+        widths = scaling.mlp_widths(size, _LAYERS)
+        mlp: Any = networks.BatchedMLP(widths, seed=mlp_seed, members=members, dtype=torch.float64)
+        mlp = scaling.best_starts(mlp, X, y, _SEEDS, 20)
+        step(20)
+        train(mlp, X, y, num_steps=_MLP_STEPS, damping=scaling.DAMPING, report=lambda _: step(1))
+        yield Point("MLP", mlp.num_active(), rmse(mlp, T, t).numpy())
+
+
+class _Run:
+    """One run of a `Trainer`: how far it is, and whether it is to end."""
+
+    def __init__(self) -> None:
+        self.done = 0
+        self.halt = threading.Event()
+        self.task: asyncio.Task[None] | None = None
+
+    def step(self, count: int) -> None:
+        if self.halt.is_set():
+            raise _StoppedError
+        self.done += count
+
+
+class Trainer(widgets.HBox):  # type: ignore[misc]
+    """Two buttons and a bar: train in the background, watch, and stop. Its `value` counts the points that came.
+
+    Parameters
+    ----------
+    begin
+        `begin(step)` returns an iterator of points for what is set now; the iterator runs in another thread, and calls
+        `step` as it goes.
+    take
+        Called with each point, in the kernel's own thread.
+    total
+        Steps of a whole run.
+
+    >>> found = []
+    >>> trainer = Trainer(lambda step: iter([1, 2]), found.append, total=2)
+    >>> trainer.train.click()
+    >>> found, trainer.said.value
+    ([1, 2], 'All points are trained.')
+    """
+
+    value = traitlets.Int(0)
+
+    def __init__(
+        self, begin: Callable[[Callable[[int], None]], Iterator[Any]], take: Callable[[Any], None], *, total: int
+    ) -> None:
+        self._begin, self._take_point = begin, take
+        self._run = _Run()
+        self.failed: Exception | None = None
+        self.train, self.stop = _button("Train"), _button("Stop")
+        self.bar = widgets.IntProgress(0, 0, total, layout=widgets.Layout(width="160px"))
+        self.said = widgets.Label("No point is trained yet.")
+        super().__init__(
+            [self.train, self.stop, self.bar, self.said],
+            layout=widgets.Layout(flex_flow="row wrap", align_items="center", width="100%"),
+        )
+        self.train.on_click(lambda _: self.start())
+        self.stop.on_click(lambda _: self.halt())
+
+    @property
+    def task(self) -> asyncio.Task[None] | None:
+        """The task of the present run, where it is one in the background."""
+        return self._run.task
+
+    @property
+    def busy(self) -> bool:
+        """Whether a run is under way."""
+        return self.task is not None and not self.task.done()
+
+    def start(self) -> None:
+        """Begin a run, in the background where there is an event loop; one that is under way goes on."""
+        if self.busy and not self._run.halt.is_set():
+            return
+        self._run = run = _Run()
+        self.failed = None
+        points = self._begin(run.step)
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._finish(self._all_at_once(points))
+        else:
+            self.said.value = "Training …"
+            run.task = loop.create_task(self._in_background(points, run))
+
+    def halt(self) -> None:
+        """Stop after the step that is under way; what is trained stays."""
+        self._run.halt.set()
+
+    def reset(self, said: str) -> None:
+        """Stop, and be as if there had been no run; `said` stands beside the bar."""
+        self.halt()
+        self._run = _Run()
+        self.bar.value, self.said.value = 0, said
+
+    def _all_at_once(self, points: Iterator[Any]) -> Exception | None:
+        try:
+            for point in points:
+                self._keep(point)
+        except Exception as error:
+            return error
+        return None
+
+    async def _in_background(self, points: Iterator[Any], run: _Run) -> None:
+        loop = asyncio.get_running_loop()
+        failed: Exception | None = None
+        while True:
+            found = loop.run_in_executor(None, next, points, None)
+            while not found.done():
+                await asyncio.wait([found], timeout=0.1)
+                if run is self._run:
+                    self.bar.value = run.done
+            try:
+                point = found.result()
+            except Exception as error:
+                failed = error
+                break
+            if point is None or run.halt.is_set():
+                failed = None if point is None else _StoppedError()
+                break
+            self._keep(point)
+        # A run that another one has taken the place of has nothing more to say.
+        if run is self._run:
+            self._finish(failed)
+
+    def _keep(self, point: Any) -> None:
+        self._take_point(point)
+        if isinstance(point, Point):
+            self.said.value = f"{point.network} of {point.parameters} parameters is trained."
+        self.value += 1
+
+    def _finish(self, failed: Exception | None) -> None:
+        self.bar.value = self._run.done
+        if failed is None:
+            self.said.value = "All points are trained."
+        elif isinstance(failed, _StoppedError):
+            self.said.value = "Stopped. What is trained stays."
+        else:
+            self.failed, self.said.value = failed, "The training failed."
+            self.value += 1
+
+
+class _Race(NamedTuple):
+    """What the scaling explorer draws."""
+
+    points: tuple[Point, ...]
+    order: int
+    slope: float | None
+    line: tuple[Array, Array]
+
+
+TARGETS: dict[str, scaling.Target] = {
+    "exp(sin πx + y²)": scaling.exp_sin,
+    "exp(|x| + y²), with a kink": lambda X: torch.exp(X[..., :1].abs() + X[..., 1:2].square()),
+    "sin(3xy), another graph": lambda X: torch.sin(3 * X[..., :1] * X[..., 1:2]),
+}
+"""What the networks of `explore_scaling` learn: what a [2, 1, 1] network is made for, and two things that it is not."""
+
+
+def explore_scaling(*, seed: int = 0, target: scaling.Target | None = None) -> Panel:
+    """Explore error against parameters, of KANs and perceptrons, point by point as they are trained.
+
+    Parameters
+    ----------
+    seed
+        Draws points, weights and data.
+    target
+        A function of your own of points (num, 2) in [-1, 1]² with values (num, 1), as one more choice.
+
+    Returns
+    -------
+    A panel with controls for function and spline order, and buttons that train and stop; `panel.trainer` is these.
+
+    Raises
+    ------
+    ValueError
+        If your function does not return finite numbers of shape (num, 1).
+    """
+    targets = dict(TARGETS)
+    if target is not None:
+        values = target(scaling.draw_points(50, 2, seed=0))
+        if values.shape != (50, 1) or not bool(values.isfinite().all()):
+            raise ValueError("target must return finite numbers of shape (num, 1) for points of shape (num, 2).")
+        targets = {"your own": target, **targets}
+    kept: dict[tuple[str, int], list[Point]] = {}
+    running = [("", 0)]
+
+    def begin(step: Callable[[int], None]) -> Iterator[Point]:
+        running[0] = key = (panel.controls["target"].value, panel.controls["order"].value)
+        kept[key] = []
+        return scaling_points(targets[key[0]], order=key[1], seed=seed, step=step)
+
+    def compute(
+        trained: int = 0,
+        target: str = "",
+        order: Annotated[int, Range(1, 5, label="Spline order")] = 3,
+    ) -> _Race:
+        if trainer.failed is not None:
+            failed, trainer.failed = trainer.failed, None
+            raise failed
+        points = tuple(kept.get((target, order), ()))
+        kan = [(point.parameters, float(np.median(point.errors))) for point in points if point.network == "KAN"]
+        slope = None
+        if len(kan) > 1:
+            (n1, e1), (n2, e2) = kan[-2:]
+            slope = math.log(max(e2, 1e-300) / max(e1, 1e-300)) / math.log(n2 / n1)
+        size, error = kan[-1] if kan else (3 * (_CELLS[0] + order), 0.1)
+        reach = np.array([10.0, 200.0])
+        return _Race(points, order, slope, (reach, error * (reach / size) ** -(order + 1.0)))
+
+    trainer = Trainer(begin, lambda point: kept[running[0]].append(point), total=_ALL_STEPS)
+    chosen = widgets.Dropdown(
+        options=list(targets),
+        description="Function",
+        style={"description_width": "initial"},
+        layout=widgets.Layout(width="auto"),
+    )
+    panel = ScalingPanel(
+        compute,
+        _draw_race,
+        title="More parameters, less error – how much less?",
+        describe=_describe_race,
+        hint="Press Train and watch the points come. Then lower the order, and try the functions that the network is not "
+        "made for.",
+        controls={"trained": trainer, "target": chosen},
+    )
+    panel.trainer = trainer
+
+    def moved(_change: Any) -> None:
+        known = kept.get((chosen.value, panel.controls["order"].value))
+        trainer.reset(f"{len(known)} points are trained." if known else "No point is trained yet.")
+
+    for control in (chosen, panel.controls["order"]):
+        control.observe(moved, names="value")
+    return panel
+
+
+class ScalingPanel(Panel):
+    """The panel of `explore_scaling`.
+
+    Attributes
+    ----------
+    trainer
+        Its buttons, bar and task.
+    """
+
+    trainer: Trainer
+
+
+def _describe_race(now: _Race) -> str:
+    if not now.points:
+        return f"No point is trained yet. Theory lets the error of splines of order {now.order} fall with slope −{now.order + 1}."
+    said = []
+    for name in ("KAN", "MLP"):
+        mine = [point for point in now.points if point.network == name]
+        if mine:
+            last = mine[-1]
+            said.append(f"{name}: error {float(np.median(last.errors)):.2g} at {last.parameters} parameters.")
+    if now.slope is not None:
+        said.append(f"Slope of the KAN's last two points {now.slope:.1f}, theory −{now.order + 1}.".replace("-", "−"))
+    return " ".join(said)
+
+
+def _draw_race(now: _Race) -> theme.Figure:
+    if now.slope is None:
+        title = f"Theory lets the error fall with slope −{now.order + 1}"
+    else:
+        title = f"KAN: slope {now.slope:.1f}, theory −{now.order + 1}".replace("-", "−")
+    fig = theme.figure(
+        title=title,
+        alt=f"Test error against number of parameters on logarithmic axes, {len(now.points)} points. Dashed: slope "
+        f"−{now.order + 1}. {_describe_race(now)}",
+        x="Parameters",
+        y="Test error (RMSE)",
+        x_type="log",
+        y_type="log",
+        height=420,
+    )
+    theme.add_theory(fig, *now.line, f"slope −{now.order + 1}")
+    for index, name in enumerate(("KAN", "MLP")):
+        mine = [point for point in now.points if point.network == name]
+        if mine:
+            errors = np.maximum([point.errors for point in mine], 1e-16)
+            theme.add_measurement(
+                fig,
+                [point.parameters for point in mine],
+                np.median(errors, 1),
+                name,
+                low=errors.min(1),
+                high=errors.max(1),
+                index=index,
+                markers=True,
+            )
     return fig

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import re
 from pathlib import Path
@@ -13,7 +14,15 @@ import sympy
 import torch
 
 from sciviz.kan import explorer
-from sciviz.kan.explorer import EdgeEditor, explore_graph, explore_splines, formula_text, sparse_network
+from sciviz.kan.explorer import (
+    EdgeEditor,
+    explore_graph,
+    explore_scaling,
+    explore_splines,
+    formula_text,
+    scaling_points,
+    sparse_network,
+)
 from sciviz.kan.networks import KAN
 from sciviz.kan.symbolic import LIBRARY, FormulaEdge, Suggestion
 from sciviz.kan.train import rmse, train
@@ -337,3 +346,92 @@ class TestSplines:
         assert panel.values["curve"] == "your own" and drawing_problems(panel) == []
         with pytest.raises(ValueError, match="finite numbers of shape"):
             explore_splines(function=lambda x: 1 / (x - x))
+
+
+class TestScaling:
+    def test_survives_all_its_controls(self) -> None:
+        panel = explore_scaling()
+        assert drive(panel) == []
+        assert panel.trainer.value == 0
+
+    def test_points_slope_and_bar(self) -> None:
+        panel = explore_scaling()
+        panel.trainer.train.click()
+        points = [trace for trace in panel.figure.data if trace.name in ("KAN", "MLP")]
+        assert [len(trace.x) for trace in points] == [5, 5]
+        assert panel.trainer.bar.value == panel.trainer.bar.max
+        kan, mlp = (np.array(trace.y) for trace in points)
+        assert (np.diff(kan) < 0).all() and kan[-1] < 0.01 * mlp[-1]
+        # Perceptrons have at least as many parameters.
+        assert all(m >= k for k, m in zip(points[0].x, points[1].x, strict=True))
+        theory = next(trace for trace in panel.figure.data if trace.line.dash == "dash")
+        slope = np.diff(np.log(np.array(theory.y))) / np.diff(np.log(np.array(theory.x)))
+        assert slope == pytest.approx(-4) and "theory −4" in panel.figure.layout.title.text
+        # What is trained is kept for its own setting.
+        panel.set(order=2)
+        assert not [trace for trace in panel.figure.data if trace.name in ("KAN", "MLP")]
+        panel.set(order=3)
+        assert [len(trace.x) for trace in panel.figure.data if trace.name in ("KAN", "MLP")] == [5, 5]
+        assert drawing_problems(panel) == []
+
+    def test_stopped_in_the_background(self) -> None:
+        async def go() -> tuple[int, str, bool]:
+            panel = explore_scaling(seed=1)
+            trainer = panel.trainer
+            trainer.train.click()
+            task, turns = trainer.task, 0
+            trainer.train.click()
+            assert trainer.task is task, "a second press begins nothing"
+            while trainer.busy:
+                await asyncio.sleep(0.01)
+                turns += 1
+                if trainer.value == 2:
+                    trainer.stop.click()
+            await asyncio.sleep(0.05)
+            shown = sum(len(trace.x) for trace in panel.figure.data if trace.name in ("KAN", "MLP"))
+            return shown, trainer.said.value, turns > 3
+
+        shown, said, answered = asyncio.run(go())
+        assert shown == 2 and said.startswith("Stopped") and answered
+
+    def test_another_setting_stops_the_run(self) -> None:
+        async def go() -> tuple[int, int]:
+            panel = explore_scaling(seed=1)
+            panel.trainer.train.click()
+            while panel.trainer.value < 1:
+                await asyncio.sleep(0.01)
+            first = panel.trainer.task
+            panel.set(order=1)
+            assert not panel.trainer.busy and panel.trainer.bar.value == 0
+            known = panel.trainer.value
+            panel.trainer.train.click()
+            await asyncio.wait_for(first, 20)
+            while panel.trainer.value == known:
+                await asyncio.sleep(0.01)
+            panel.trainer.stop.click()
+            await asyncio.wait_for(panel.trainer.task, 20)
+            panel.flush()
+            return known, sum(len(trace.x) for trace in panel.figure.data if trace.name in ("KAN", "MLP"))
+
+        known, shown = asyncio.run(go())
+        assert known < 10 and 1 <= shown < 10
+
+    def test_a_training_that_fails_is_shown(self, lenient: None) -> None:
+        def broken(X: torch.Tensor) -> torch.Tensor:
+            if len(X) > 50:
+                raise RuntimeError("no such function")
+            return X[:, :1]
+
+        panel = explore_scaling(target=broken)
+        panel.trainer.train.click()
+        assert "no such function" in panel._status.value and panel.trainer.said.value == "The training failed."
+        panel.set(target="exp(sin πx + y²)")
+        assert panel.last_error is None
+
+    def test_target_of_your_own_is_checked(self) -> None:
+        with pytest.raises(ValueError, match=r"shape \(num, 1\)"):
+            explore_scaling(target=lambda X: X)
+
+    def test_points_are_those_of_the_seed(self) -> None:
+        first, again, other = (next(scaling_points(explorer.scaling.exp_sin, order=2, seed=seed)) for seed in (0, 0, 1))
+        assert np.array_equal(first.errors, again.errors) and not np.array_equal(first.errors, other.errors)

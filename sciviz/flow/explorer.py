@@ -290,7 +290,7 @@ def explore_crossing(*, points: ArrayLike | None = None) -> Panel:
     Parameters
     ----------
     points
-        Where the ends are at first: two sources, then two targets, (4, 2) within ±1.5 and ±1.2.
+        Where the ends are at first: two sources, then two targets, (4, 2) within ±1.25.
 
     Returns
     -------
@@ -299,7 +299,7 @@ def explore_crossing(*, points: ArrayLike | None = None) -> Panel:
     first: Any = [(-1.0, -0.7), (-1.0, 0.7), (1.0, 0.7), (1.0, -0.7)] if points is None else np.asarray(points).tolist()
     if len(first) != 4:
         raise ValueError(f"points must be two sources and two targets, got {len(first)} points.")
-    ends = DragPoints(first, x_range=(-1.5, 1.5), y_range=(-1.2, 1.2), x_label="x₁", y_label="x₂")
+    ends = DragPoints(first, x_range=(-1.25, 1.25), y_range=(-1.25, 1.25), x_label="x₁", y_label="x₂")
 
     def compute(
         ends: tuple[Any, ...] = (),
@@ -319,7 +319,8 @@ def explore_crossing(*, points: ArrayLike | None = None) -> Panel:
 
 
 def _describe_crossing(ds: xr.Dataset) -> str:
-    one, other = ds.attrs["velocity"]
+    # Rounded, and then no minus in front of a zero.
+    one, other = (round(part, 2) + 0.0 for part in ds.attrs["velocity"])
     swapped = ds.flow.values[:, -1]
     to = [int(np.argmin(np.linalg.norm(ds.end.values - end, axis=1))) + 1 for end in swapped]
     return (

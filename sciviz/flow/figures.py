@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -89,19 +90,49 @@ def plot_rounds(ds: xr.Dataset, num_particles: int = 90) -> Figure:
     return square(fig, count, extent)
 
 
+def plot_rounds_in_time(ds: xr.Dataset, num_particles: int = 40) -> Figure:
+    """Plot one coordinate of the paths of each flow against time: straight paths at constant speed are straight lines."""
+    straight = ds.straightness.isel(seed=0).values
+    count = ds.sizes["round"]
+    first = ds.axis.values[0]
+    fig = theme.figure(
+        title="Against time the first flow's detour shows: all go to the middle first",
+        subtitle=f"First coordinate of {num_particles} points; a straight line is a straight path at constant speed",
+        alt=f"The coordinate {first} of {num_particles} points against time, one panel a flow. In the first flow nearly all "
+        "curves draw together until the middle of the time, and then part; from the second on they are straight lines.",
+        height=340,
+    )
+    theme.columns(
+        fig,
+        *((f"Flow {n + 1}: S = {straight[n]:.2g}", axis_title(ds.time), "x₁" if n == 0 else "") for n in range(count)),
+        gap=0.06,
+    )
+    for number in range(count):
+        paths = ds.path.isel(round=number, axis=0).values[:num_particles]
+        theme.add_bundle(fig, ds.time, paths, f"paths of flow {number + 1}", column=number + 1)
+    extent = 1.1 * float(np.abs(ds.path.isel(axis=0).values[:, :num_particles]).max())
+    fig.update_yaxes(range=[-extent, extent])
+    fig.update_xaxes(tickvals=[0, 0.5, 1])
+    return fig
+
+
 def plot_straightness(ds: xr.Dataset) -> Figure:
     """Plot straightness against the round, one line for the mean and dots for seeds."""
     mean = ds.straightness.mean("seed").values
+    falls = [f"{one / other:.2g}" for one, other in itertools.pairwise(mean)]
     fig = theme.figure(
-        title="Reflow straightens a hundredfold once, and little after that",
-        subtitle=f"Dots: {ds.sizes['seed']} seeds",
+        title="The first reflow does most of the straightening",
+        subtitle=f"S falls by a factor of {', then '.join(falls)}; dots: {ds.sizes['seed']} seeds, line: their mean"
+        if falls
+        else f"Dots: {ds.sizes['seed']} seeds",
         alt=f"Straightness S on a logarithmic axis against the flow in the chain: {', '.join(f'{v:.2g}' for v in mean)}.",
         x=axis_title(ds["round"]),
         y=axis_title(ds.straightness),
         y_type="log",
         height=320,
     )
-    theme.add_measurement(fig, ds["round"], mean, "mean", markers=False)
+    theme.add_measurement(fig, ds["round"], mean, "", markers=False)
+    fig.data[-1].name = "mean"
     rounds = np.repeat(ds["round"].values, ds.sizes["seed"]).astype(float)
     shift = np.tile(np.linspace(-0.06, 0.06, ds.sizes["seed"]), ds.sizes["round"])
     theme.add_data(fig, rounds + shift, ds.straightness.values.ravel(), "seeds", tone=theme.color(0), size=8)
@@ -270,14 +301,16 @@ def mosaic(images: Any, side: int) -> np.ndarray[Any, Any]:
 def plot_digits(ds: xr.Dataset) -> Figure:
     """Plot the digits that each network makes, one row a number of steps."""
     side = round(ds.sizes["pixel"] ** 0.5)
+    # Six of the ten fill the panel's width at a size at which they can be judged.
+    ds = ds.isel(digit=slice(0, 6))
     steps = [int(value) for value in ds.euler_steps.values]
     names = {"straight": "Straight lines", "reflowed": "After reflow", "diffusion": "Diffusion's path"}
     fig = theme.figure(
         title="After reflow one step gives digits; along a diffusion's path it gives fog",
         subtitle=f"Same noise in each column; networks of one size and {ds.attrs['num_steps']:,} steps of training",
-        alt="Three mosaics of the digits 0 to 9, one row a number of Euler steps from "
-        f"{steps[0]} to {steps[-1]}. Straight lines: blurred means in one step, digits from four on. After reflow: digits from "
-        "one step on. Diffusion's path: noise in one step, digits only with many.",
+        alt="Three mosaics of the digits 0 to 5, one row a number of Euler steps from "
+        f"{steps[0]} to {steps[-1]}. Straight lines: blurred in one step, clear from four on. After reflow: clear from one step "
+        "on. Diffusion's path: noise in one step, digits only with many.",
         height=330,
     )
     theme.columns(fig, *((names[str(name)], "", "") for name in ds.path.values), gap=0.05)
@@ -303,7 +336,7 @@ def plot_digit_distance(ds: xr.Dataset) -> Figure:
     mean = ds.distance.mean("seed")
     one = mean.isel(euler_steps=0)
     fig = theme.figure(
-        title="What each further step buys",
+        title="One step is enough after a reflow; along a diffusion's path many are too few",
         subtitle="Fréchet distance of a small classifier's features to held-out digits (not FID); grey: training digits",
         alt="Distance to held-out digits against the number of Euler steps. After one step: "
         + ", ".join(f"{name} {float(one.sel(path=name)):.2f}" for name in ds.path.values)
@@ -313,7 +346,9 @@ def plot_digit_distance(ds: xr.Dataset) -> Figure:
         x_type="log",
         y_type="log",
     )
-    theme.add_baseline(fig, ds.euler_steps, np.full(ds.sizes["euler_steps"], float(ds.floor.mean())), "training digits")
+    # A little longer than the curves, so that its name stands clear of their last points.
+    ends = [float(ds.euler_steps[0]), 1.3 * float(ds.euler_steps[-1])]
+    theme.add_baseline(fig, ends, [float(ds.floor.mean())] * 2, "training digits")
     for index, name in enumerate(ds.path.values):
         here = ds.distance.sel(path=name)
         theme.add_measurement(fig, ds.euler_steps, here.mean("seed"), "", index=index, markers=True)
@@ -333,7 +368,8 @@ def plot_crossing(ds: xr.Dataset, *, active: bool = False) -> Figure:
     meeting = ds.attrs["gap"]
     fig = theme.figure(
         title="Where lines cross at the same time, the flow cannot follow either",
-        subtitle=f"Time {ds.attrs['time']:.2f}; the two points pass {meeting:.2f} from each other at their nearest",
+        subtitle=f"Dashed: the lines, {meeting:.2f} apart when nearest; blue, orange: what follows the mean (grey, at time "
+        f"{ds.attrs['time']:.2f})",
         alt="Two dashed lines from sources on the left to targets on the right. Arrows show the mean velocity of lines near "
         "each place at this time. Points that follow it from the sources end at "
         + " and ".join(f"({float(x):.2f}, {float(y):.2f})" for x, y in ds.flow.values[:, -1])
@@ -447,20 +483,26 @@ def plot_separation(ds: xr.Dataset) -> Figure:
     )
     theme.columns(
         fig,
-        ("Separation λ", "Angle from noise to data (rad)", "λ"),
+        ("Separation λ in d dimensions", "Angle from noise to data (rad)", "λ"),
         ("Waste of the straight schedule", axis_title(ds["samples_per_dimension"]), "Energy above the least (%)"),
         gap=0.2,
     )
     angle = ds.angle.values
     for place, case in enumerate(shown):
         mean = ds.separation.isel(case=case).mean("seed").values
-        theme.add_measurement(fig, angle, mean, f"d = {int(ds.dimension[case])}", index=place)
-        half = int(np.argmax(mean > 0.6))
-        # All curves end at 1: label them where they stand apart.
-        fig.data[-1].text = [f" d = {int(ds.dimension[case])}" if k == half else "" for k in range(len(angle))]
+        theme.add_measurement(fig, angle, mean, "", index=place)
+        fig.data[-1].name = f"d = {int(ds.dimension[case])}"
+        # All curves end at 1: name them above the place where they come there.
+        fig.add_annotation(
+            x=float(angle[int(np.argmax(mean > 0.95))]), y=1.0, yshift=11, xanchor="center", showarrow=False,
+            text=f"d = {int(ds.dimension[case])}" if place == 0 else f"{int(ds.dimension[case]):,}",
+            font={"color": theme.text_color(theme.color(place)), "size": 12},
+        )  # fmt: skip
     theme.add_theory(fig, angle, np.sin(angle) ** 2, "")
     theme.add_measurement(fig, per_dimension, gap, "", low=low, high=high, markers=True, column=2)
-    fig.update_layout(xaxis2={"type": "log", "dtick": 1}, yaxis2={"type": "log", "dtick": 1})
+    fig.update_layout(
+        xaxis2={"type": "log", "dtick": 1}, yaxis2={"type": "log", "dtick": 1}, yaxis={"range": [-0.05, 1.18]}
+    )
     return fig
 
 
@@ -468,8 +510,8 @@ def plot_kinetic_paths(ds: xr.Dataset) -> Figure:
     """Plot schedules of least kinetic energy in the plane of data weight and noise weight."""
     lows = [float(value) for value in ds.least_energy]
     fig = theme.figure(
-        title="The more alike the data, the longer the best schedule waits to mix them in",
-        subtitle="Weights of data and noise; dashed: the straight schedule α = t, σ = 1 − t",
+        title="In high dimension the schedule of least energy is nearly the straight one",
+        subtitle=f"{int(ds.num_samples[0])} Gaussian points in d dimensions; schedules run from noise (0, 1) to data (1, 0)",
         alt="Weight of the noise against weight of the data, from (0, 1) to (1, 0). The dashed straight schedule is a line; "
         "schedules of least energy bulge away from the origin, most in low dimension. Least energies per dimension: "
         + ", ".join(f"{low:.2f} in {int(d)} dimensions" for low, d in zip(lows, ds.dimension.values, strict=True))
@@ -480,12 +522,15 @@ def plot_kinetic_paths(ds: xr.Dataset) -> Figure:
     for index in range(min(ds.sizes["case"], 4)):
         one = ds.isel(case=index)
         theme.add_measurement(fig, one.alpha, one.sigma, "", index=index)
-        middle = one.sizes["time"] // 2
-        fig.data[-1].update(
-            mode="lines+text",
-            text=[f"d = {int(one.dimension)}" if k == middle else "" for k in range(one.sizes["time"])],
-            textposition="top right",
-        )
+        # The curves part in their middle; the last one hugs the dashed line, and is named on its other side.
+        below = index == min(ds.sizes["case"], 4) - 1 and index > 0
+        near = int(np.abs(one.alpha.values - (0.38 if below else 0.5)).argmin())
+        fig.add_annotation(
+            x=float(one.alpha[near]), y=float(one.sigma[near]), text=f"d = {int(one.dimension):,}", showarrow=False,
+            xanchor="right" if below else "left", yanchor="top" if below else "bottom", xshift=-10 if below else 6,
+            yshift=-4 if below else 2, font={"color": theme.text_color(theme.color(index)), "size": 13},
+        )  # fmt: skip
+        fig.data[-1].name = f"d = {int(one.dimension)}"
     theme.add_theory(fig, [0, 1], [1, 0], "straight")
     return fig
 
@@ -521,9 +566,8 @@ def plot_bespoke(ds: xr.Dataset) -> Figure:
         theme.add_measurement(fig, ds.knot, mean, label, low=low, high=high, index=index + 2, column=2)
     theme.add_theory(fig, [0, 1], [0, 1], "", column=2)
     theme.add_theory(fig, [0, 1], [1, 1], "", column=2)
-    fig.update_layout(
-        xaxis2={"type": "linear", "dtick": 0.5, "minor": {}}, yaxis2={"type": "linear", "dtick": 0.5, "minor": {}}
-    )
+    plain = {"type": "linear", "tickmode": "array", "tickvals": [0, 0.5, 1], "ticktext": ["0", "0.5", "1"], "minor": {}}
+    fig.update_layout(xaxis2=plain, yaxis2=plain)
     return fig
 
 
@@ -577,15 +621,22 @@ def plot_c_rectified(ds: xr.Dataset) -> Figure:
         add_paths(fig, np.stack([start, end], axis=1)[:120], "pairs", tone=theme.BASELINE, column=column, opacity=0.5)
         dots(fig, start, "starts", tone=theme.time_color(0.0), size=5, column=column)
         dots(fig, end, "ends", tone=theme.time_color(1.0), size=5, column=column)
-    return square(fig, 2)
+    every = np.concatenate([ds.start.values, *(ds.end.isel(round=number).values for number in shown)])
+    low, high = every.min(0) - 0.4, every.max(0) + 0.4
+    square(fig, 2)
+    # One window for both panels: they are compared.
+    fig.update_xaxes(range=[float(low[0]), float(high[0])])
+    fig.update_yaxes(range=[float(low[1]), float(high[1])])
+    return fig
 
 
 def plot_between_modes(ds: xr.Dataset) -> Figure:
     """Plot predicted clean points on their way, and how samples between modes waver in the end."""
     good, bad = (ds.variance.values[ds.kind.values == kind] for kind in (0, 1))
     share = 100 * float(ds.share.mean())
+    tallest = 0.0
     fig = theme.figure(
-        title="Samples between the modes do not settle: their predicted ends waver until the last steps",
+        title="Samples between the modes waver until the last steps",
         subtitle=f"{ds.sizes['mode']} modes; {share:.2g}% of the samples of {ds.sizes['seed']} models lie between",
         alt="Left: predicted clean points against the share of reverse steps done. Paths that end in a mode settle there; paths "
         "that end between two modes swing between them to the end. Right: histogram of the variance of the predicted clean "
@@ -603,12 +654,15 @@ def plot_between_modes(ds: xr.Dataset) -> Figure:
             fig.add_scatter(
                 x=ds.progress.values, y=path, mode="lines", line={"color": tone, "width": 1.2}, opacity=0.6, name=label
             )
+    reach = float(np.abs(ds.centre.values).max()) + 0.6
+    fig.update_layout(yaxis={"range": [-reach, reach]}, xaxis={"range": [0.3, 1.0]})
     edges = np.linspace(np.log10(max(good.min(), 1e-9)), np.log10(max(good.max(), *bad, 1e-8)), 41)
     for values, label, tone, shift in ((good, "in a mode", theme.NEGATIVE, 0), (bad, "between", theme.POSITIVE, 1)):
         if not len(values):
             continue
         counts, _ = np.histogram(np.log10(np.maximum(values, 1e-9)), edges)
         peak = int(counts.argmax())
+        tallest = max(tallest, float(counts.max() / counts.sum()))
         fig.add_scatter(
             x=(edges[1:] + edges[:-1]) / 2,
             y=counts / counts.sum(),
@@ -621,4 +675,5 @@ def plot_between_modes(ds: xr.Dataset) -> Figure:
             xaxis="x2",
             yaxis="y2",
         )
+    fig.update_layout(yaxis2={"range": [0, 1.18 * (tallest or 1.0)]})
     return fig

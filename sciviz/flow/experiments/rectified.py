@@ -267,11 +267,11 @@ def transfer(
     *,
     source: str | ArrayLike = "two_moons",
     target: str | ArrayLike = "two_spirals",
-    num_steps: int = 1000,
+    num_steps: int = 2000,
     num_points: int = 1000,
     seed: int = 0,
 ) -> xr.Dataset:
-    """Carry one data set into another and back again, by one reflowed flow.
+    """Carry one data set into another and back again, by one flow.
 
     >>> there = transfer(num_steps=5, num_points=20)
     >>> there.sizes["particle"]
@@ -280,8 +280,8 @@ def transfer(
     check_int(2, num_points=num_points)
     one, other = cloud(source, seed=seed), cloud(target, seed=seed + 1)
     flow = rectify(
-        resample(one), resample(other), dim=one.shape[1], seed=seed, rounds=2, num_steps=num_steps,
-        batch_size=512, width=96, num_pairs=8192,
+        resample(one), resample(other), dim=one.shape[1], seed=seed, rounds=1, num_steps=num_steps,
+        batch_size=512, width=96, depth=4, lr=1e-2,
     )  # fmt: skip
     generator = torch.Generator().manual_seed(seed)
     x0, real, again = (_fresh(points, num_points, 1, generator)[0] for points in (one, other, other))

@@ -120,7 +120,7 @@ def plot_neuron_kinds(ds: xr.Dataset) -> Figure:
         fired = part.spikes.values > 0
         add_raster(fig, ds.time.values[fired], np.full(int(fired.sum()), row + 0.76), size=8)
     fig.update_yaxes(
-        tickvals=np.arange(len(kinds)) + 0.3, ticktext=kinds[::-1], range=[-0.15, len(kinds)], showgrid=False
+        tickvals=np.arange(len(kinds)) + 0.3, ticktext=kinds[::-1], range=[-0.15, len(kinds) + 0.25], showgrid=False
     )
     fig.update_layout(margin={"r": 40})
     return fig
@@ -251,7 +251,7 @@ def plot_encodings(ds: xr.Dataset) -> Figure:
         f"{ds.sizes['seed']} seeds",
         alt="Left: test accuracy against steps seen; at the end "
         + ", ".join(f"{n} {float(last.sel(encoding=n)):.3f}" for n in names)
-        + ". Right: operations a sample, on a logarithmic axis: "
+        + ". Right: operations a sample: "
         + ", ".join(f"{n} {ops[i]:,.0f}" for i, n in enumerate(names))
         + f"; the network without spikes takes {dense:,.0f} multiply-adds.",
         height=400,
@@ -280,12 +280,13 @@ def plot_encodings(ds: xr.Dataset) -> Figure:
     fig.data[-1].name = "multiply-adds without spikes"
     fig.add_annotation(
         x=dense,
-        y=1.0,
+        y=0.5,
         xref="x2",
-        yref="paper",
+        yref="y2",
         text="without spikes",
         showarrow=False,
-        yanchor="bottom",
+        xanchor="left",
+        xshift=5,
         font={"color": theme.MUTED, "size": 12},
     )
     ticks = [f"<span style='color:{theme.text_color(theme.color(i))}'>{n}</span>" for i, n in enumerate(names)]
@@ -296,13 +297,13 @@ def plot_encodings(ds: xr.Dataset) -> Figure:
     )
     # The dash tells the curves apart; the right panel's coloured names say which is which.
     for index, name in enumerate(names[:4]):
-        at = (2, 5, 9, 12)[index]
+        at, right, below = ((2, -8, -24), (5, 34, 52), (9, 34, 60), (12, 34, 68))[index]
         fig.add_annotation(
             x=float(ds["step"][at]),
             y=float(ds.accuracy.sel(encoding=name).mean("seed")[at]),
             text=name,
-            ax=34,
-            ay=44 + 8 * index,
+            ax=right,
+            ay=below,
             arrowcolor=theme.BASELINE,
             font={"color": theme.text_color(theme.color(index)), "size": 13},
         )
@@ -353,7 +354,7 @@ def plot_task(ds: xr.Dataset) -> Figure:
     )
     theme.columns(
         fig,
-        *[(f"Class {int(ds.y[n])}", axis_title(ds.time), "Channel" if n == 0 else "") for n in range(num)],
+        *[(f"Class {int(ds.y[n]) + 1}", axis_title(ds.time), "Channel" if n == 0 else "") for n in range(num)],
         gap=0.06,
     )
     for n in range(num):
@@ -426,7 +427,20 @@ def plot_contour(ds: xr.Dataset) -> Figure:
         y_type="log",
     )
     for index, count in enumerate(counts):
-        _measured(fig, ds.radius, ds.relative_error.sel(nudges=count), f"{count} nudges", index, markers=True)
+        values = ds.relative_error.sel(nudges=count)
+        _measured(fig, ds.radius, values, "", index, markers=True)
+        fig.data[-1].name = f"{count} nudges"
+        # On the left, since all curves meet at the right.
+        fig.add_annotation(
+            x=float(np.log10(ds.radius[0])),
+            y=float(np.log10(values.mean("seed")[0])),
+            text=f"{count} nudges",
+            showarrow=False,
+            xanchor="left",
+            yshift=15,
+            font={"color": theme.text_color(theme.color(index)), "size": 13},
+        )
+    fig.update_layout(margin={"r": 40})
     return fig
 
 

@@ -72,7 +72,10 @@ class Surrogate:
         One of `KINDS`: "arctan", "fast sigmoid" [SuperSpike, Zenke and Ganguli 2018], "sigmoid", "gaussian",
         "exponential", "triangle", "boxcar".
     steepness
-        k, in inverse units of the membrane: the larger, the narrower the window in which a neuron learns.
+        k, in inverse units of the membrane: the larger, the narrower the window in which a neuron learns. The slope
+        at the threshold is k/2 for "arctan" and "fast sigmoid", k/4 for "sigmoid" and k for "triangle" and "boxcar".
+        "arctan" is p′(x) = (k/2) / (1 + (πkx/2)²), so k is the α that snntorch's `atan` and spikingjelly's `ATan` compute
+        with; snntorch's documentation prints a factor 1/π in place of α/2, which its code does not have.
     scale
         Factor on step and slope; 1 gives an area of one.
 

@@ -16,6 +16,7 @@ from sciviz.snn.experiments.feedback import dfa_claim, gain_ratio, three_rules
 from sciviz.snn.experiments.liquid import astrocyte_claim, astrocyte_liquid, branching_claim, static_claim
 from sciviz.snn.experiments.membrane import firing_rate, membrane_trace, neuron_kinds
 from sciviz.snn.experiments.normalization import folding_claim, membrane_accuracy_claim, membrane_normalisation
+from sciviz.snn.experiments.speed import long_sequences
 from sciviz.snn.experiments.surrogate import loss_staircase, steepness_scan, surrogate_shapes
 from sciviz.snn.experiments.timing import stdp_pairs, timing_examples
 
@@ -42,6 +43,7 @@ __all__ = [
     "learnt_delays",
     "learnt_delays_claim",
     "long_delay",
+    "long_sequences",
     "loss_staircase",
     "membrane_accuracy_claim",
     "membrane_normalisation",

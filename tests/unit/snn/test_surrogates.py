@@ -84,3 +84,12 @@ def test_a_neuron_that_never_fires_has_no_time_and_no_gradient():
 def test_equal_time_constants_are_refused():
     with pytest.raises(ValueError, match="must differ"):
         first_spike_time(torch.ones(1), torch.zeros(1), tau_membrane=5.0, tau_synapse=5.0)
+
+
+@pytest.mark.parametrize("alpha", [0.5, 2.0])
+def test_the_arctangent_counts_its_steepness_as_the_peers_count_alpha(alpha):
+    # snntorch.surrogate.atan and spikingjelly's ATan: α/2 / (1 + (π/2 · α x)²).
+    x = torch.linspace(-2, 2, 41, dtype=torch.float64)
+    torch.testing.assert_close(
+        Surrogate("arctan", alpha).slope(x), alpha / 2 / (1 + (math.pi / 2 * alpha * x).square())
+    )

@@ -87,7 +87,7 @@ def assignments_dir() -> Path:
 def assignment_names(folder: Path | None = None) -> list[str]:
     """List the assignments of a folder (the course's own if None), those of the tutorials first and in their order."""
     folder = folder or assignments_dir()
-    place = {tutorial.wing: tutorial.number for tutorial in tutorials()}
+    place = {name: own.number for own in tutorials() for name in (own.wing, own.stem.split("_", 1)[1])}
     found = [path.stem for path in folder.glob("*.ipynb") if path.with_suffix(".py").is_file()]
     return sorted(found, key=lambda name: (place.get(name) or len(place) + 1, name))
 

@@ -127,7 +127,7 @@ def asks_for_input(toy: Toy) -> Any:
 
 
 def prints_in_a_loop(toy: Toy) -> Any:
-    book = toy.notebook({"scale": "def scale(x):\n    for n in range(20_000):\n        print(n)\n    return gain * x"})
+    book = toy.notebook({"scale": "def scale(x):\n    for n in range(5_000):\n        print(n)\n    return gain * x"})
     book.cells.append(new_code_cell("for n in range(200_000):\n    print('again and again', n)"))
     return book
 

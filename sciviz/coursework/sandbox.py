@@ -169,23 +169,24 @@ class Room:
                     ["--tmpfs" if path.is_dir() else "--ro-bind", *([] if path.is_dir() else [os.devnull]), str(path)],
                 )
             )
+        # What is mounted later covers what lies below it: home and /tmp come first, because the environment may lie in either.
+        options = _folder(Path(_HOME).parent)
+        options += [word for name, size in ((_HOME, 128), ("/tmp", 64)) for word in _memory(name, size)]
         # A folder before what lies in it.
-        options = [word for _, words in sorted(entries, key=lambda entry: len(entry[0].parts)) for word in words]
+        options += [word for _, words in sorted(entries, key=lambda entry: len(entry[0].parts)) for word in words]
         for name in ("bin", "sbin", "lib", "lib64", "lib32"):
             path = Path("/", name)
             if path.is_symlink():
                 options += ["--symlink", os.readlink(path), str(path)]
             elif path.is_dir():
                 options += ["--ro-bind", str(path), str(path)]
-        options += [word for name in ("/etc", "/sandbox", "/home") for word in _folder(Path(name))]
+        options += [word for name in ("/etc", "/sandbox") for word in _folder(Path(name))]
         for name in ("/etc/ld.so.cache", "/etc/alternatives", "/etc/localtime"):
             options += ["--ro-bind-try", name, name]
         for name in ("passwd", "group"):
             options += ["--ro-bind", str(self.folder / name), f"/etc/{name}"]
         options += ["--ro-bind", str(self.library), _LIBRARY, "--ro-bind", str(self.program), _PROGRAM]
-        options += ["--proc", "/proc", "--dev", "/dev"]
-        for name, size in ((_HOME, 128), ("/tmp", 64), ("/dev/shm", 64)):
-            options += ["--perms", "1777", "--size", str(size * _MB), "--tmpfs", name]
+        options += ["--proc", "/proc", "--dev", "/dev", *_memory("/dev/shm", 64)]
         for masked in [path for path in masks if path.is_dir()]:
             options += ["--remount-ro", str(masked)]
         return [*options, "--remount-ro", "/dev", "--remount-ro", "/"]
@@ -240,6 +241,10 @@ def _no_bubblewrap() -> str:
     command = ["bwrap", *user, "--unshare-pid", "--unshare-net", "--ro-bind", "/", "/", "--proc", "/proc", "true"]
     tried = subprocess.run(command, capture_output=True, text=True, errors="replace")
     return "" if tried.returncode == 0 else f"it does not work here ({tried.stderr.strip()[:200]})"
+
+
+def _memory(name: str, size: int) -> list[str]:
+    return ["--perms", "1777", "--size", str(size * _MB), "--tmpfs", name]
 
 
 def _folder(path: Path) -> list[str]:

@@ -6,6 +6,7 @@ import ast
 import os
 import struct
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,9 @@ def test_only_a_few_folders_are_there(student: Student) -> None:
     allowed = {"usr", "bin", "sbin", "lib", "lib64", "lib32", "etc", "proc", "dev", "tmp", "home", "sandbox"}
     needed = {Path(path).parts[1] for path in (sys.prefix, sys.base_prefix)}
     assert set(top) <= allowed | needed
-    assert value(student, "result = os.listdir(os.path.expanduser('~')) + os.listdir('/tmp')") == []
+    # An environment may itself lie below /tmp.
+    below_tmp = {Path(path).parts[2] for path in (sys.prefix, sys.base_prefix) if path.startswith("/tmp/")}
+    assert set(value(student, "result = os.listdir(os.path.expanduser('~')) + os.listdir('/tmp')")) == below_tmp
     assert set(value(student, "result = os.listdir('/etc')")) <= {
         "passwd",
         "group",
@@ -78,6 +81,24 @@ def test_only_a_few_folders_are_there(student: Student) -> None:
         "alternatives",
         "localtime",
     }
+
+
+def test_an_environment_may_lie_below_tmp(monkeypatch: pytest.MonkeyPatch) -> None:
+    need_sandbox()
+    needed = sandbox._needed()
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        environment = Path(folder, "environment")
+        environment.mkdir()
+        (environment / "module.py").write_text("here = True\n")
+        Path(folder, "neighbour").write_text("not for students")
+        # The folder's own rights would keep out the sandbox's user; a reader's environment does not.
+        os.chmod(folder, 0o755)
+        monkeypatch.setattr(sandbox, "_needed", lambda: [*needed, environment])
+        with Room([], {**LIMITS, "memory_mb": 1000, "total": 30}) as room, room.start() as student:
+            assert value(student, f"import os\nresult = os.listdir({folder!r})") == ["environment"]
+            assert value(student, f"result = open('{environment}/module.py').read()") == "here = True\n"
+            tried = f"try:\n    open('{environment}/x', 'w')\n    result = 'written'\nexcept OSError:\n    result = 'refused'"
+            assert value(student, tried) == "refused"
 
 
 def test_sees_no_process_but_its_own(student: Student) -> None:

@@ -382,6 +382,8 @@ def load_judge(answer: Any, case: Value, variant: dict[str, Any]) -> tuple[float
             ],
         )
     bad = first_bad(right, variant)
+    if bad == 0:
+        return compare(answer, bad)
     place = _COUNTS.index(bad)
     return compare(
         answer,

@@ -293,11 +293,12 @@ def plot_encodings(ds: xr.Dataset) -> Figure:
     fig.update_layout(
         yaxis2={"tickvals": list(range(len(names))), "ticktext": ticks, "range": [-0.5, len(names) - 0.5]},
         xaxis2={"rangemode": "tozero", "tickformat": "~s"},
-        yaxis={"range": [0.2, 1.0]},
+        yaxis={"range": [0.2, 1.07]},
     )
     # The dash tells the curves apart; the right panel's coloured names say which is which.
     for index, name in enumerate(names[:4]):
-        at, right, below = ((2, -8, -24), (5, 34, 52), (9, 34, 60), (12, 34, 68))[index]
+        at, right, below = ((8, 0, -20), (5, 34, 52), (9, 34, 60), (12, 34, 68))[index]
+        at = min(at, ds.sizes["step"] - 1)
         fig.add_annotation(
             x=float(ds["step"][at]),
             y=float(ds.accuracy.sel(encoding=name).mean("seed")[at]),
@@ -428,16 +429,18 @@ def plot_contour(ds: xr.Dataset) -> Figure:
     )
     for index, count in enumerate(counts):
         values = ds.relative_error.sel(nudges=count)
+        second = min(1, ds.sizes["radius"] - 1)
         _measured(fig, ds.radius, values, "", index, markers=True)
         fig.data[-1].name = f"{count} nudges"
-        # On the left, since all curves meet at the right.
+        # Not at the ends, where all curves meet; below, since each one rises.
         fig.add_annotation(
-            x=float(np.log10(ds.radius[0])),
-            y=float(np.log10(values.mean("seed")[0])),
+            x=float(np.log10(ds.radius[second])),
+            y=float(np.log10(values.mean("seed")[second])),
             text=f"{count} nudges",
             showarrow=False,
             xanchor="left",
-            yshift=15,
+            xshift=8,
+            yshift=-11,
             font={"color": theme.text_color(theme.color(index)), "size": 13},
         )
     fig.update_layout(margin={"r": 40})

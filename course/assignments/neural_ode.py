@@ -551,15 +551,15 @@ def _cost(seed: int, end: float) -> tuple[tuple[int, ...], ...]:
 
 
 def cost_reference(case: Value, variant: dict[str, Any]) -> Any:
-    """Return the two exponents, or the loosest tolerance at which the higher order is cheaper."""
+    """Return the two exponents, or how many times fewer evaluations the higher order needs at the tightest tolerance."""
     counts = np.array(_cost(variant["seed"], variant["end_time"]))
     if case.name == "cost_exponents":
         return -np.polyfit(np.log(_TOLERANCES), np.log(counts).T, 1)[0]
-    return max(tolerance for tolerance, low, high in zip(_TOLERANCES, *counts, strict=True) if high < low)
+    return float(counts[0, -1] / counts[1, -1])
 
 
 def cost_judge(answer: Any, case: Value, variant: dict[str, Any]) -> tuple[float, str]:
-    """Half the marks for a sign, an order, an inverse; for the tolerance next to the right one."""
+    """Half the marks for a sign, an order, an inverse; for the ratio at the wrong tolerance, or upside down."""
     right = cost_reference(case, variant)
     if case.name == "cost_exponents":
         return compare(
@@ -575,14 +575,15 @@ def cost_judge(answer: Any, case: Value, variant: dict[str, Any]) -> tuple[float
                 Mistake(1 / right, 0.5, "These are nearly the orders; the exponents are one over them."),
             ],
         )
-    place = _TOLERANCES.index(right)
-    beside = [_TOLERANCES[i] for i in (place - 1, place + 1) if 0 <= i < len(_TOLERANCES)]
+    loosest = _cost(variant["seed"], variant["end_time"])
     return compare(
         answer,
         right,
-        rtol=1e-6,
-        atol=0.0,
-        mistakes=[Mistake(value, 0.5, "Nearly: this is the tolerance beside the right one.") for value in beside],
+        rtol=2e-3,
+        mistakes=[
+            Mistake(1 / right, 0.5, "This is the ratio upside down."),
+            Mistake(loosest[0][0] / loosest[1][0], 0.5, "This is the ratio at the loosest tolerance."),
+        ],
     )
 
 
@@ -592,7 +593,7 @@ counts = np.array([
     for pair, order in {pairs}
 ])
 cost_exponents = {exponents}
-cheaper_from = {cheaper}
+saving = {saving}
 """
 
 
@@ -601,7 +602,7 @@ def _cost_wrong(**changed: str) -> str:
         "order": "order",
         "pairs": "((pair_21, 2), (pair_32, 3))",
         "exponents": "[float(-np.polyfit(np.log(tolerances), np.log(count), 1)[0]) for count in counts]",
-        "cheaper": "max(tol for tol, low, high in zip(tolerances, *counts) if high < low)",
+        "saving": "float(counts[0, -1] / counts[1, -1])",
     }
     return _COST.format(**(parts | changed))
 
@@ -630,9 +631,11 @@ COST_WRONG = [
         _cost_wrong(exponents="[float(-np.polyfit(np.log(tolerances), count, 1)[0]) for count in counts]"),
         1 / 3,
     ),
-    Wrong("what theory says", _cost_wrong(exponents="[0.6, 0.25]"), 1 / 3),
-    Wrong("a number of evaluations", _cost_wrong(cheaper="int(counts[1].min())"), 2 / 3),
-    Wrong("as text", _cost_wrong(exponents="'one half, one third'", cheaper="'1e-3'"), 0.0),
+    Wrong("what theory says", _cost_wrong(exponents="[1 / 2, 1 / 3]"), 1 / 3),
+    Wrong("the ratio upside down", _cost_wrong(saving="float(counts[1, -1] / counts[0, -1])"), 2.5 / 3),
+    Wrong("the loosest tolerance", _cost_wrong(saving="float(counts[0, 0] / counts[1, 0])"), 2.5 / 3),
+    Wrong("a number of evaluations", _cost_wrong(saving="int(counts[1].min())"), 2 / 3),
+    Wrong("as text", _cost_wrong(exponents="'one half, one third'", saving="'nine'"), 0.0),
 ]
 
 QUESTIONS = {
@@ -648,7 +651,7 @@ QUESTIONS = {
     "cost": Question(
         lambda rng, variant: [
             Value("cost_exponents", weight=2.0, label="the two exponents"),
-            Value("cheaper_from", label="where the higher order is cheaper"),
+            Value("saving", label="what the higher order saves"),
         ],
         cost_reference,
         cost_judge,

@@ -248,7 +248,7 @@ def _memory(name: str, size: int) -> list[str]:
 
 
 def _folder(path: Path) -> list[str]:
-    return ["--perms", "755", "--dir", str(path)]
+    return ["--perms", "555", "--dir", str(path)]
 
 
 def _needed() -> list[Path]:

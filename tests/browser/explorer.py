@@ -1,4 +1,4 @@
-"""What a test does with an explorer in the browser: find its curves, move its controls by keyboard, scan it."""
+"""What a test does with an explorer in the browser: find its curves and points, move its controls by keyboard, wait, scan it."""
 
 from __future__ import annotations
 
@@ -30,6 +30,45 @@ _WATCH = (
   }, { once: true, capture: true });
 }"""
 )
+
+_TRACE = """(panel, name) => {
+  const trace = panel.querySelector('.js-plotly-plot')._fullData.find(each => each.name === name);
+  return { x: [...(trace.x || [])], y: [...(trace.y || [])], z: [...(trace.z || [])].map(row => [...row]) };
+}"""
+_PLACES = """(panel, points) => {
+  const plot = panel.querySelector('.js-plotly-plot');
+  const box = plot.getBoundingClientRect(), layout = plot._fullLayout, scale = box.width / layout.width || 1;
+  return points.map(([x, y]) => [box.left + scale * (layout.xaxis._offset + layout.xaxis.d2p(x)),
+                                 box.top + scale * (layout.yaxis._offset + layout.yaxis.d2p(y))]);
+}"""
+
+
+def shown(panel: Any) -> Any:
+    """Scroll to a panel, wait until its figure is drawn, and return it."""
+    panel.scroll_into_view_if_needed()
+    panel.locator(".js-plotly-plot .main-svg").first.wait_for()
+    return panel
+
+
+def trace(panel: Any, name: str) -> dict[str, Any]:
+    """Return the numbers that plotly draws as the trace of that name."""
+    found: dict[str, Any] = panel.evaluate(_TRACE, name)
+    return found
+
+
+def places(panel: Any, points: Any) -> list[list[float]]:
+    """Return where on the page points of the figure lie."""
+    found: list[list[float]] = panel.evaluate(_PLACES, points)
+    return found
+
+
+def until(panel: Any, look: Any, test: Any) -> Any:
+    """Look again and again until what is seen passes the test; return it."""
+    for _ in range(150):
+        if test(found := look()):
+            return found
+        panel.page.wait_for_timeout(100)
+    raise AssertionError(f"It is still {str(found)[:300]}.")
 
 
 def drawn(panel: Any) -> list[str]:

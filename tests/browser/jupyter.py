@@ -12,9 +12,11 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import nbformat
 
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
@@ -146,6 +148,27 @@ class Notebook:
     def close(self) -> None:
         """Close the page."""
         self.context.close()
+
+
+@contextlib.contextmanager
+def opened(browser: Any, folder: Path, notebook: Any) -> Iterator[Notebook]:
+    """Write a notebook, open it in JupyterLab and run it; afterwards the page must have raised nothing and asked nobody."""
+    nbformat.write(notebook, folder / "short.ipynb")
+    with jupyter_lab(folder) as address:
+        found = Notebook(browser, address, "short.ipynb")
+        found.run_all()
+        assert found.failed_cells() == []
+        yield found
+        assert found.errors == [] and found.outside == []
+        found.close()
+
+
+def cells_of(path: Path, wanted: Sequence[str]) -> Any:
+    """Return a notebook with those cells of it alone."""
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells = [cell for cell in notebook.cells if cell.id in wanted]
+    assert [cell.id for cell in notebook.cells] == list(wanted)
+    return notebook
 
 
 def need_chromium() -> None:

@@ -6,50 +6,27 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import nbformat
 import pytest
 
 from sciviz.lab.places import tutorials_dir
-from tests.browser.explorer import drawn, press
-from tests.browser.jupyter import Notebook, jupyter_lab
+from tests.browser.explorer import drawn, places, press, shown, trace, until
+from tests.browser.jupyter import Notebook, cells_of, opened
 
 pytestmark = pytest.mark.browser
-
-TRACE = """(panel, name) => {
-  const trace = panel.querySelector('.js-plotly-plot')._fullData.find(each => each.name === name);
-  return [...trace.x].map((x, i) => [x, trace.y[i]]);
-}"""
-PLACES = """(panel, points) => {
-  const plot = panel.querySelector('.js-plotly-plot');
-  const box = plot.getBoundingClientRect(), layout = plot._fullLayout, scale = box.width / layout.width || 1;
-  return points.map(([x, y]) => [box.left + scale * (layout.xaxis._offset + layout.xaxis.d2p(x)),
-                                 box.top + scale * (layout.yaxis._offset + layout.yaxis.d2p(y))]);
-}"""
+WANTED = ("parameters", "setup", "explore-crossing", "explore-particles", "digits-train", "explore-digits")
 
 
 @pytest.fixture(scope="module")
 def notebook(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Notebook]:
     """The tutorial's own cells that show the explorers, and what they need."""
-    folder = tmp_path_factory.mktemp("flow")
-    whole = nbformat.read(tutorials_dir() / "02_rectified_flow.ipynb", as_version=4)
-    wanted = ("parameters", "setup", "explore-crossing", "explore-particles", "digits-train", "explore-digits")
-    whole.cells = [cell for cell in whole.cells if cell.id in wanted]
-    assert [cell.id for cell in whole.cells] == list(wanted)
-    nbformat.write(whole, folder / "short.ipynb")
-    with jupyter_lab(folder) as address:
-        opened = Notebook(browser, address, "short.ipynb")
-        opened.run_all()
-        assert opened.failed_cells() == []
-        yield opened
-        assert opened.errors == [] and opened.outside == []
-        opened.close()
+    cells = cells_of(tutorials_dir() / "02_rectified_flow.ipynb", WANTED)
+    with opened(browser, tmp_path_factory.mktemp("flow"), cells) as found:
+        yield found
 
 
-def ready(notebook: Notebook, title: str) -> Any:
-    panel = notebook.panel(title)
-    panel.scroll_into_view_if_needed()
-    panel.locator(".js-plotly-plot .main-svg").first.wait_for()
-    return panel
+def points(panel: Any, name: str) -> list[list[float]]:
+    one = trace(panel, name)
+    return [list(pair) for pair in zip(one["x"], one["y"], strict=True)]
 
 
 def slider(panel: Any, name: str) -> Any:
@@ -68,26 +45,17 @@ def number(pattern: str, panel: Any) -> float:
     return float(found.group(1))
 
 
-def until(panel: Any, look: Any, test: Any) -> Any:
-    for _ in range(100):
-        found = look()
-        if test(found):
-            return found
-        panel.page.wait_for_timeout(100)
-    raise AssertionError(f"It is still {found}")
-
-
 def test_the_end_of_a_line_is_dragged(notebook: Notebook) -> None:
-    panel, mouse = ready(notebook, "Two lines cross"), notebook.page.mouse
+    panel, mouse = shown(notebook.panel("Two lines cross")), notebook.page.mouse
 
     def trace(name: str) -> Any:
-        return panel.evaluate(TRACE, name)
+        return points(panel, name)
 
     targets, sources, path = trace("targets"), trace("sources"), trace("follows the mean from source 1")
     assert path[-1][1] < 0, "the lines cross, and the flow rewires them: the lower source ends at the lower target"
     # The targets trade places: the lines no longer cross, and the flow follows them.
     for point, goal in ((targets[0], (1.0, -1.0)), (targets[1], (1.0, 0.7))):
-        (x, y), (to_x, to_y) = panel.evaluate(PLACES, [point, goal])
+        (x, y), (to_x, to_y) = places(panel, [point, goal])
         mouse.move(x, y)
         mouse.down()
         mouse.move(to_x, to_y, steps=8)
@@ -116,18 +84,18 @@ def test_the_end_of_a_line_is_dragged(notebook: Notebook) -> None:
 
 
 def test_particles_are_moved_in_time_and_reflowed(notebook: Notebook) -> None:
-    panel = ready(notebook, "Particles on their way")
+    panel = shown(notebook.panel("Particles on their way"))
 
     def particles() -> Any:
-        return panel.evaluate(TRACE, "particles")
+        return points(panel, "particles")
 
     # Home: all are at the source; End: all have arrived.
     assert press(panel, slider(panel, "Time"), "Home") is not None
     start = until(panel, particles, lambda found: max(abs(x) for x, _ in found) < 4.5)
-    target = panel.evaluate(TRACE, "target")
+    target = points(panel, "target")
     assert press(panel, slider(panel, "Time"), "End") is not None
     end = until(panel, particles, lambda found: found != start)
-    assert panel.evaluate(TRACE, "target") == target
+    assert points(panel, "target") == target
     # The eight modes leave the middle empty.
     assert sum(x * x + y * y < 1 for x, y in end) < sum(x * x + y * y < 1 for x, y in start) / 2
 
@@ -144,13 +112,13 @@ def test_particles_are_moved_in_time_and_reflowed(notebook: Notebook) -> None:
     # Another target.
     before = drawn(panel)
     panel.get_by_label("To", exact=True).select_option(label="two moons")
-    until(panel, lambda: panel.evaluate(TRACE, "target"), lambda found: found != target)
+    until(panel, lambda: points(panel, "target"), lambda found: found != target)
     assert drawn(panel) != before
     assert panel.locator("[role=alert]").count() == 0
 
 
 def test_digits_are_made_in_one_step(notebook: Notebook) -> None:
-    panel = ready(notebook, "Digits from noise")
+    panel = shown(notebook.panel("Digits from noise"))
     difference = r"differ by ([\d.]+\d)"
     two = number(difference, panel)
     assert press(panel, slider(panel, "Steps"), "Home") is not None

@@ -5,66 +5,39 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import nbformat
 import pytest
 
 from sciviz.lab.places import tutorials_dir
-from tests.browser.explorer import drawn
-from tests.browser.jupyter import Notebook, jupyter_lab
+from tests.browser.explorer import drawn, places, shown, trace, until
+from tests.browser.jupyter import Notebook, cells_of, opened
 
 pytestmark = pytest.mark.browser
-
-TRACE = """(panel, name) => {
-  const trace = panel.querySelector('.js-plotly-plot')._fullData.find(each => each.name === name);
-  return { x: [...(trace.x || [])], y: [...(trace.y || [])], z: [...(trace.z || [])].map(row => [...row]) };
-}"""
-PLACES = """(panel, points) => {
-  const plot = panel.querySelector('.js-plotly-plot');
-  const box = plot.getBoundingClientRect(), layout = plot._fullLayout, scale = box.width / layout.width || 1;
-  return points.map(([x, y]) => [box.left + scale * (layout.xaxis._offset + layout.xaxis.d2p(x)),
-                                 box.top + scale * (layout.yaxis._offset + layout.yaxis.d2p(y))]);
-}"""
 
 
 @pytest.fixture(scope="module")
 def notebook(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Notebook]:
-    """The tutorial's own cells that show the two explorers, and what they need."""
-    folder = tmp_path_factory.mktemp("hopfield")
-    whole = nbformat.read(tutorials_dir() / "04_hopfield.ipynb", as_version=4)
-    wanted = ("parameters", "setup", "explore-surface", "explore-digits")
-    whole.cells = [cell for cell in whole.cells if cell.id in wanted]
-    assert [cell.id for cell in whole.cells] == list(wanted)
-    nbformat.write(whole, folder / "short.ipynb")
-    with jupyter_lab(folder) as address:
-        opened = Notebook(browser, address, "short.ipynb")
-        opened.run_all()
-        assert opened.failed_cells() == []
-        yield opened
-        assert opened.errors == [] and opened.outside == []
-        opened.close()
+    """The tutorial's own cells that show the explorers, and what they need."""
+    cells = cells_of(
+        tutorials_dir() / "04_hopfield.ipynb", ("parameters", "setup", "explore-surface", "explore-digits")
+    )
+    with opened(browser, tmp_path_factory.mktemp("hopfield"), cells) as found:
+        yield found
 
 
 def ready(notebook: Notebook, index: int) -> Any:
-    panel = notebook.page.locator(".sciviz-panel").nth(index)
-    panel.scroll_into_view_if_needed()
-    panel.locator(".js-plotly-plot .main-svg").first.wait_for()
-    return panel
+    return shown(notebook.page.locator(".sciviz-panel").nth(index))
 
 
 def until_trace(panel: Any, name: str, test: Any) -> dict[str, Any]:
-    for _ in range(100):
-        found: dict[str, Any] = panel.evaluate(TRACE, name)
-        if test(found):
-            return found
-        panel.page.wait_for_timeout(100)
-    raise AssertionError(f"{name} is still {found}")
+    found: dict[str, Any] = until(panel, lambda: trace(panel, name), test)
+    return found
 
 
 def test_a_digit_is_drawn_on_the_canvas(notebook: Notebook) -> None:
     panel, mouse = ready(notebook, 1), notebook.page.mouse
     canvas = panel.locator("canvas")
     before = drawn(panel)
-    cue = panel.evaluate(TRACE, "cue")["z"]
+    cue = trace(panel, "cue")["z"]
     assert all(value == 0.35 for row in cue[4:] for value in row), "the lower half is hidden at first"
     box = canvas.bounding_box()
 
@@ -99,11 +72,11 @@ def test_a_digit_is_drawn_on_the_canvas(notebook: Notebook) -> None:
 
 def test_a_pattern_is_dragged_over_the_landscape(notebook: Notebook) -> None:
     panel, mouse = ready(notebook, 0), notebook.page.mouse
-    first = panel.evaluate(TRACE, "patterns")
+    first = trace(panel, "patterns")
     points = list(zip(first["x"], first["y"], strict=True))
-    energy = panel.evaluate(TRACE, "energy")["z"]
+    energy = trace(panel, "energy")["z"]
     target = (points[4][0] + 0.5, points[4][1] + 0.4)
-    (x, y), (to_x, to_y) = panel.evaluate(PLACES, [points[4], target])
+    (x, y), (to_x, to_y) = places(panel, [points[4], target])
     mouse.move(x, y)
     mouse.down()
     mouse.move(to_x, to_y, steps=8)
@@ -112,7 +85,7 @@ def test_a_pattern_is_dragged_over_the_landscape(notebook: Notebook) -> None:
     assert moved["y"][4] == pytest.approx(target[1], abs=0.06)
     # The one that was taken, and no other; and the landscape moved with it.
     assert [p for i, p in enumerate(zip(moved["x"], moved["y"], strict=True)) if i != 4] == points[:4]
-    assert panel.evaluate(TRACE, "energy")["z"] != energy
+    assert trace(panel, "energy")["z"] != energy
     assert panel.get_by_label("Move").input_value() == panel.get_by_label("Move").locator("option").nth(
         4
     ).get_attribute("value")

@@ -9,8 +9,8 @@ from typing import Any
 import nbformat
 import pytest
 
-from tests.browser.explorer import drawn, empty_paths, press, violations
-from tests.browser.jupyter import Notebook, jupyter_lab
+from tests.browser.explorer import drawn, empty_paths, press, shown, until, violations
+from tests.browser.jupyter import Notebook, opened
 
 pytestmark = pytest.mark.browser
 
@@ -29,39 +29,17 @@ train(network, X, y, num_steps=8);
 
 @pytest.fixture(scope="module")
 def notebook(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Notebook]:
-    folder = tmp_path_factory.mktemp("kan")
     cells = [SETUP, 'explore_graph(network, X=X, y=y, inputs=["x", "y"])', "explore_splines()", "explore_scaling()"]
     made = nbformat.v4.new_notebook(
         cells=[nbformat.v4.new_code_cell(cell) for cell in cells],
         metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},
     )
-    nbformat.write(made, folder / "kan.ipynb")
-    with jupyter_lab(folder) as address:
-        opened = Notebook(browser, address, "kan.ipynb")
-        opened.run_all()
-        assert opened.failed_cells() == []
-        yield opened
-        assert opened.errors == [] and opened.outside == []
-        opened.close()
-
-
-def ready(notebook: Notebook, title: str) -> Any:
-    panel = notebook.panel(title)
-    panel.scroll_into_view_if_needed()
-    panel.locator(".js-plotly-plot .main-svg").first.wait_for()
-    return panel
-
-
-def until(panel: Any, see: Any, test: Any) -> Any:
-    for _ in range(150):
-        if test(found := see()):
-            return found
-        panel.page.wait_for_timeout(100)
-    raise AssertionError(f"it is still {found!r}")
+    with opened(browser, tmp_path_factory.mktemp("kan"), made) as found:
+        yield found
 
 
 def test_an_edge_is_clicked_tabbed_to_pruned_and_fixed(notebook: Notebook) -> None:
-    panel, keyboard = ready(notebook, "From curves to a formula"), notebook.page.keyboard
+    panel, keyboard = shown(notebook.panel("From curves to a formula")), notebook.page.keyboard
     edges = panel.locator("[data-edge]")
     assert edges.count() == 9
 
@@ -117,7 +95,7 @@ def test_an_edge_is_clicked_tabbed_to_pruned_and_fixed(notebook: Notebook) -> No
 
 
 def test_sliders_of_the_spline(notebook: Notebook) -> None:
-    panel = ready(notebook, "A spline is a sum of bumps")
+    panel = shown(notebook.panel("A spline is a sum of bumps"))
     for label, changed in (("Grid cells", "12 bases of order 3"), ("Order", "13 bases of order 4")):
         assert press(panel, panel.get_by_label(label).first, "ArrowRight") is not None
         until(panel, lambda: panel.locator(".gtitle").text_content(), lambda text, new=changed: text.startswith(new))
@@ -125,7 +103,7 @@ def test_sliders_of_the_spline(notebook: Notebook) -> None:
 
 
 def test_points_appear_as_they_are_trained_and_a_run_is_stopped(notebook: Notebook) -> None:
-    panel = ready(notebook, "More parameters, less error")
+    panel = shown(notebook.panel("More parameters, less error"))
     markers = panel.locator(".scatterlayer .points path")
     assert markers.count() == 0
     panel.get_by_role("button", name="Train").click()

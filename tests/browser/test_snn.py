@@ -5,70 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import nbformat
 import pytest
 
 from sciviz.lab.places import tutorials_dir
-from tests.browser.explorer import drawn, press
-from tests.browser.jupyter import Notebook, jupyter_lab
+from tests.browser.explorer import drawn, places, press, shown, trace, until
+from tests.browser.jupyter import Notebook, cells_of, opened
 
 pytestmark = pytest.mark.browser
 
 EXPLORERS = ("explore-neuron", "explore-raster", "explore-delays", "explore-stdp")
-TRACE = """(panel, name) => {
-  const trace = panel.querySelector('.js-plotly-plot')._fullData.find(each => each.name === name);
-  return { x: [...(trace.x || [])], y: [...(trace.y || [])], z: [...(trace.z || [])].map(row => [...row]) };
-}"""
 TITLE = "panel => panel.querySelector('.js-plotly-plot')._fullLayout.title.text"
-PLACES = """(panel, points) => {
-  const plot = panel.querySelector('.js-plotly-plot');
-  const box = plot.getBoundingClientRect(), layout = plot._fullLayout, scale = box.width / layout.width || 1;
-  return points.map(([x, y]) => [box.left + scale * (layout.xaxis._offset + layout.xaxis.d2p(x)),
-                                 box.top + scale * (layout.yaxis._offset + layout.yaxis.d2p(y))]);
-}"""
 
 
 @pytest.fixture(scope="module")
 def notebook(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Notebook]:
     """The tutorial's own cells that show the explorers, and what they need."""
-    folder = tmp_path_factory.mktemp("snn")
-    whole = nbformat.read(tutorials_dir() / "05_snn.ipynb", as_version=4)
-    wanted = ("parameters", "setup", *EXPLORERS)
-    whole.cells = [cell for cell in whole.cells if cell.id in wanted]
-    assert [cell.id for cell in whole.cells] == list(wanted)
-    nbformat.write(whole, folder / "short.ipynb")
-    with jupyter_lab(folder) as address:
-        opened = Notebook(browser, address, "short.ipynb")
-        opened.run_all()
-        assert opened.failed_cells() == []
-        yield opened
-        assert opened.errors == [] and opened.outside == []
-        opened.close()
+    cells = cells_of(tutorials_dir() / "05_snn.ipynb", ("parameters", "setup", *EXPLORERS))
+    with opened(browser, tmp_path_factory.mktemp("snn"), cells) as found:
+        yield found
 
 
 def ready(notebook: Notebook, cell: str) -> Any:
-    panel = notebook.page.locator(".sciviz-panel").nth(EXPLORERS.index(cell))
-    panel.scroll_into_view_if_needed()
-    panel.locator(".js-plotly-plot .main-svg").first.wait_for()
-    return panel
+    return shown(notebook.page.locator(".sciviz-panel").nth(EXPLORERS.index(cell)))
 
 
 def slider(panel: Any, name: str) -> Any:
     return panel.locator(f".sciviz-controls [role=slider][aria-label^='{name}']").first
-
-
-def until(panel: Any, look: Any, test: Any) -> Any:
-    for _ in range(100):
-        found = look()
-        if test(found):
-            return found
-        panel.page.wait_for_timeout(100)
-    raise AssertionError(f"still {str(found)[:300]}")
-
-
-def trace(panel: Any, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = panel.evaluate(TRACE, name)
-    return found
 
 
 def test_more_current_makes_the_membrane_fire_more(notebook: Notebook) -> None:
@@ -106,7 +68,7 @@ def test_a_pair_of_spikes_is_dragged_across(notebook: Notebook) -> None:
     panel, mouse = ready(notebook, "explore-stdp"), notebook.page.mouse
     first = trace(panel, "this pair")
     assert first["x"][0] > 0 and first["y"][0] > 0, "input first: growth"
-    (x, y), (to_x, to_y) = panel.evaluate(PLACES, [[trace(panel, "spikes")["x"][1], 0.0], [20.0, 0.0]])
+    (x, y), (to_x, to_y) = places(panel, [[trace(panel, "spikes")["x"][1], 0.0], [20.0, 0.0]])
     mouse.move(x, y)
     mouse.down()
     mouse.move(to_x, to_y, steps=8)

@@ -159,10 +159,12 @@ for place in ("/tmp", "/dev/shm", os.path.expanduser("~")):
     open(path, "w").write("{CANARY}")
 """,
     "finds-the-letter": """
-import os, glob
+import os, glob, sys
 for place in ("/tmp", "/dev/shm", os.path.expanduser("~")):
     if os.path.exists(os.path.join(place, "letter")): raise RuntimeError("LOOT a letter")
-if glob.glob("/tmp/*") or glob.glob("/dev/shm/*"): raise RuntimeError("LOOT " + repr(glob.glob("/tmp/*")))
+# The environment itself may lie below /tmp.
+found = [path for path in glob.glob("/tmp/*") if not (sys.prefix + sys.base_prefix).count(path + "/")]
+if found or glob.glob("/dev/shm/*"): raise RuntimeError("LOOT " + repr(found))
 """,
     "calls-home": """
 import socket

@@ -25,7 +25,7 @@ def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCIVIZ_STRICT", "0")
 
 
-# Not for the whole session: as long as playwright is on, an event loop runs in this thread, and tests of other modules would see it.
+# Not for the whole session: while playwright is on, an event loop runs in this thread, and tests of other modules would see it.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """A real Chromium; without one a test skips, or fails where SCIVIZ_REQUIRE_BROWSER=1."""

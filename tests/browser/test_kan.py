@@ -121,6 +121,6 @@ def test_points_appear_as_they_are_trained_and_a_run_is_stopped(notebook: Notebo
 
 def test_accessibility(notebook: Notebook) -> None:
     for title in ("From curves to a formula", "A spline is a sum of bumps", "More parameters, less error"):
-        assert drawn(ready(notebook, title))
+        assert drawn(shown(notebook.panel(title)))
     found = violations(notebook.page, ".sciviz-panel")
     assert [f"{one['rule']} at {one['target']}: {one['html']}" for one in found] == []

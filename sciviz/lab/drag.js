@@ -5,6 +5,7 @@ function render({ model, el }) {
   el.style.display = "none";
   let plot = null;
   let held = -1;
+  let points = []; // while one is held: what the kernel answers to an earlier place must not move it back
   let waiting = false;
 
   const axes = () => {
@@ -42,9 +43,8 @@ function render({ model, el }) {
     event.stopPropagation();
     const [x, y] = axes();
     const [left, top] = place(event);
-    const points = model.get("value").map((point) => [...point]);
     points[held] = [clamp(x.p2d(left), model.get("x_range")), clamp(y.p2d(top), model.get("y_range"))];
-    model.set("value", points);
+    model.set("value", points.map((point) => [...point]));
     // One message a frame is as many as can be seen.
     if (!waiting) {
       waiting = true;
@@ -55,6 +55,7 @@ function render({ model, el }) {
     const index = nearest(event);
     if (index < 0) return;
     held = index;
+    points = model.get("value").map((point) => [...point]);
     model.set("selected", index);
     model.save_changes();
     event.preventDefault();
@@ -62,6 +63,8 @@ function render({ model, el }) {
   };
   const release = (event) => {
     if (held < 0) return;
+    // Where it is let go counts, also if the page was too busy to hear of the last moves.
+    if (event.type === "pointerup") move(event);
     held = -1;
     model.save_changes();
     event.preventDefault();

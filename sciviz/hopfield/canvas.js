@@ -2,6 +2,7 @@
 const SIDE = 8;
 const CELL = 20;
 const HIDDEN = -1;
+const BRUSHES = [1, 0, HIDDEN]; // ink, paper, hide
 
 function render({ model, el }) {
   const canvas = document.createElement("canvas");
@@ -61,7 +62,7 @@ function render({ model, el }) {
   };
   const paint = (row, column) => {
     const value = [...model.get("value")];
-    value[row * SIDE + column] = model.get("brush");
+    value[row * SIDE + column] = BRUSHES[model.get("brush")];
     model.set("value", value);
     send();
   };

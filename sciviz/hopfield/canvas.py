@@ -23,7 +23,7 @@ class _Pixels(anywidget.AnyWidget):
 
     _esm = Path(__file__).with_name("canvas.js").read_text(encoding="utf-8")
     value: Any = traitlets.List().tag(sync=True)
-    brush = traitlets.Float(1.0).tag(sync=True)
+    brush = traitlets.Int(0).tag(sync=True)  # which of TOOLS, in their order
     row = traitlets.Int(0).tag(sync=True)
     column = traitlets.Int(0).tag(sync=True)
 
@@ -87,12 +87,13 @@ class DigitCanvas(widgets.HBox):  # type: ignore[misc]
         self.pixels.observe(self._take, names="value")
         for control in (self.start, self.cover):
             control.observe(self._restart, names="value")
-        self.tool.observe(self._brush, names="value")
         self.apply.on_click(self._set_pixel)
         self._links = [
             traitlets.link((slider, "value"), (self.pixels, name), transform=(lambda v: v - 1, lambda v: v + 1))
             for slider, name in ((self.row, "row"), (self.column, "column"))
         ]
+        # In the page and not by way of the kernel: the first stroke after a choice is the new brush's, however slow the kernel.
+        self._links.append(widgets.jslink((self.tool, "index"), (self.pixels, "brush")))
         self._show()
 
     @traitlets.validate("value")
@@ -120,9 +121,6 @@ class DigitCanvas(widgets.HBox):  # type: ignore[misc]
     def _take(self, change: Any) -> None:
         if not self._moving:
             self.value = tuple(change["new"])
-
-    def _brush(self, change: Any) -> None:
-        self.pixels.brush = TOOLS[change["new"]]
 
     def _set_pixel(self, _button: Any) -> None:
         pixels = list(self.value)

@@ -53,7 +53,7 @@ def student_copy(assignment: Assignment, variant: Mapping[str, Any] | None = Non
     for index, cell in enumerate(notebook.cells):
         if role(cell) in ("answer", "manual"):
             # A stub that raises stops Run All; it can only be inside a function that nobody has called yet.
-            stub = _IN_FUNCTION if re.search(rf"^\s+{re.escape(BEGIN)}", cell.source, re.MULTILINE) else _AT_TOP
+            stub = _IN_FUNCTION if re.search(rf"^[ \t]+{re.escape(BEGIN)}", cell.source, re.MULTILINE) else _AT_TOP
             step = ClearSolutions(code_stub={"python": stub})
             step.preprocess_cell(cell, resources, index)
         ours = cell.metadata.pop("sciviz", None)

@@ -1,7 +1,4 @@
-"""Kolmogorov-Arnold networks: learnt functions on the edges, sums at the nodes.
-
-`train` is a module here, and the function that trains is `sciviz.kan.train.train`.
-"""
+"""Kolmogorov-Arnold networks: learnt functions on the edges, sums at the nodes."""
 
 from sciviz.kan.activations import (
     CATALOGUE,
@@ -55,7 +52,7 @@ from sciviz.kan.symbolic import (
     suggest,
     suggest_curve,
 )
-from sciviz.kan.train import History, choose, jacobian, levenberg_marquardt, regularization, rmse
+from sciviz.kan.training import History, choose, jacobian, levenberg_marquardt, regularization, rmse, train
 
 __all__ = [
     "BASES",
@@ -124,4 +121,5 @@ __all__ = [
     "stated_pairs",
     "suggest",
     "suggest_curve",
+    "train",
 ]

@@ -23,8 +23,7 @@ import torch
 import traitlets
 from torch import Tensor
 
-from sciviz.kan import bases, layers, networks, pruning, splines
-from sciviz.kan import train as training
+from sciviz.kan import bases, layers, networks, pruning, splines, training
 from sciviz.kan.experiments import formula as formulas
 from sciviz.kan.experiments import scaling
 from sciviz.kan.experiments._common import sub_seeds
@@ -32,7 +31,7 @@ from sciviz.kan.experiments.edges import CURVES
 from sciviz.kan.networks import KAN
 from sciviz.kan.pruning import prune_nodes, scores
 from sciviz.kan.symbolic import LIBRARY, Suggestion, fit_form, fix_edge, formula
-from sciviz.kan.train import rmse, train
+from sciviz.kan.training import rmse, train
 from sciviz.lab import cache, theme
 from sciviz.lab.panel import Panel, Range
 

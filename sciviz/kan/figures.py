@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from sciviz.lab import theme
+from sciviz.lab.results import paired_interval
 from sciviz.lab.theme import Figure, axis_title
 
 # ----------------------------------------------------------------------------------------------- splines and networks
@@ -286,7 +287,7 @@ def plot_noise_and_size(ds: xr.Dataset) -> Figure:
             (f"noise {float(n):g}", axis_title(ds.parameters), axis_title(ds.rmse) if not i else "")
             for i, n in enumerate(ds.noise.values)
         ],
-        gap=0.09,
+        gap=0.13,
     )
     for column, level in enumerate(ds.noise.values, 1):
         for index, name in enumerate(ds.network.values):
@@ -352,9 +353,11 @@ def plot_real(ds: xr.Dataset) -> Figure:
     mean = ds.rmse.mean("split")
     names = [str(m) for m in ds.model.values]
     low = str(mean.idxmin("model").item())
-    gain = float(mean.sel(model="ridge regression") - mean.min())
+    gain = paired_interval(ds.rmse.sel(model="ridge regression") - ds.rmse.sel(model=low))
     fig = theme.figure(
-        title=f"{low}: {gain:.3f} better than a straight line" if gain else "No model beats the straight line",
+        title=f"{low}: {gain.mean:.3f} better than a straight line"
+        if gain.low > 0
+        else "No model is reliably better than a straight line",
         subtitle=f"One dot a split ({ds.sizes['split']}); {ds.attrs['num_train']} samples to learn from; parameters in brackets",
         alt="Test error of each model, one dot a split. Means: "
         + ", ".join(f"{m} {float(mean.sel(model=m)):.3f}" for m in names)
@@ -497,7 +500,10 @@ def plot_heat(ds: xr.Dataset) -> Figure:
         x_type="log",
         height=260,
     )
-    return _dots_by_seed(fig, ds.error, "activation")
+    _dots_by_seed(fig, ds.error, "activation")
+    # Less than a decade: a tick at 1, 2 and 5 of each.
+    fig.update_xaxes(dtick="D2")
+    return fig
 
 
 def plot_disc(ds: xr.Dataset) -> Figure:
@@ -626,7 +632,7 @@ def plot_duplicates(ds: xr.Dataset) -> Figure:
     pairs = int(both.sum() // 2)
     fig = theme.figure(
         title=f"{len(ds.activation)} names, {pairs} pairs that are one function",
-        subtitle="Dark: each fits the other within 10⁻⁶; light: the row is fitted by the column, and not the other way round",
+        subtitle="Dark: each fits the other within 10⁻⁶; light: the column fits the row, not the row the column",
         alt=f"A map of {len(names)} activations by themselves, those that coincide with at least one other. {pairs} pairs fit "
         f"each other exactly: {', '.join(str(p) for p in ds.pair.values[:6])}, and so on. Of all {len(ds.activation)} names "
         f"{int(one.sum())} fits work in one direction only.",
@@ -683,7 +689,7 @@ def plot_learnt_shapes(ds: xr.Dataset) -> Figure:
         + ".",
     )
     theme.columns(
-        fig, ("Shapes learnt", "Input x", "Activation"), ("Accuracy on test digits", "Accuracy", ""), gap=0.18
+        fig, ("Shapes learnt", "Input x", "Activation"), ("Accuracy on test digits", "Accuracy", ""), gap=0.27
     )
     for index, start in enumerate(ds.start.values):
         curves = ds["shape"].sel(start=start)
@@ -702,8 +708,10 @@ def plot_selectable(ds: xr.Dataset) -> Figure:
     median = ds.error.median("seed")
     ratio = median / median.min("network")
     worst = {str(m): float(ratio.sel(network=m).max()) for m in ds.network.values}
+    wins = {str(m): int((ratio.sel(network=m) == 1).sum()) for m in ds.network.values}
+    best = max(wins, key=lambda m: wins[m])
     fig = theme.figure(
-        title="No family of functions is best everywhere",
+        title=f"{best} has the smallest error on {wins[best]} of {ds.sizes['function']} functions",
         subtitle=f"Median error of {ds.sizes['seed']} seeds by the best one's; {int(ds.num_parameters[0])} parameters",
         alt="A map of networks by functions: how many times the best network's error each has. Worst ratios: "
         + ", ".join(f"{m} {v:.1f}" for m, v in worst.items())

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from sciviz.kan.networks import KAN
 from sciviz.kan.pruning import _check_single, scores
-from sciviz.kan.train import History, levenberg_marquardt
+from sciviz.kan.training import History, levenberg_marquardt
 from sciviz.lab.checks import check_choice, check_ndim, check_same_length
 
 
@@ -304,7 +304,8 @@ def _tidy(expression: Any, digits: int) -> Any:
         for unit in (sympy.Integer(1), sympy.pi):
             for bottom in (1, 2, 3, 4):
                 top = round(value / float(unit) * bottom)
-                if top and abs(value - top * float(unit) / bottom) < tolerance * abs(value):
+                # A large number lies near some fraction always; that says nothing.
+                if 0 < abs(top) <= 99 and abs(value - top * float(unit) / bottom) < tolerance * abs(value):
                     return sympy.Rational(top, bottom) * unit
         return sympy.Float(value, digits)
 

@@ -18,7 +18,7 @@ SETUP = """
 import torch
 from sciviz.kan.explorer import explore_graph, explore_scaling, explore_splines
 from sciviz.kan.networks import KAN
-from sciviz.kan.train import train
+from sciviz.kan.training import train
 
 X = 2 * torch.rand(80, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64) - 1
 y = X[:, :1] ** 2 + torch.sin(3 * X[:, 1:])

@@ -11,7 +11,7 @@ import xarray as xr
 from sciviz.kan.experiments._common import seed_coord, sub_seeds
 from sciviz.kan.experiments.scaling import Target, best_starts, design_points, draw_points, exp_sin
 from sciviz.kan.networks import KAN
-from sciviz.kan.train import train
+from sciviz.kan.training import train
 from sciviz.lab.checks import check_int
 from sciviz.lab.results import dataset, variable
 

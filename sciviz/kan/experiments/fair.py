@@ -13,7 +13,7 @@ from torch import Tensor
 from sciviz.kan.experiments._common import seed_coord, sub_seeds
 from sciviz.kan.experiments.scaling import DAMPING, best_starts, design_points, draw_points, exp_sin, mlp_widths
 from sciviz.kan.networks import KAN, BatchedMLP
-from sciviz.kan.train import levenberg_marquardt, rmse
+from sciviz.kan.training import levenberg_marquardt, rmse
 from sciviz.lab.checks import check_int, check_nonnegative
 from sciviz.lab.results import dataset, variable
 

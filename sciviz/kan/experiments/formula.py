@@ -18,7 +18,7 @@ from sciviz.kan.experiments.scaling import DAMPING, Target, best_starts, design_
 from sciviz.kan.networks import KAN
 from sciviz.kan.pruning import prune_edges, prune_nodes, scores
 from sciviz.kan.symbolic import Suggestion, formula, formula_difference, make_symbolic
-from sciviz.kan.train import train
+from sciviz.kan.training import train
 from sciviz.lab.checks import check_int, check_nonnegative
 from sciviz.lab.results import ClaimResult, dataset, variable
 

@@ -13,7 +13,7 @@ from sklearn.linear_model import RidgeCV
 
 from sciviz.kan.experiments._common import sub_seeds
 from sciviz.kan.networks import KAN, BatchedMLP
-from sciviz.kan.train import levenberg_marquardt
+from sciviz.kan.training import levenberg_marquardt
 from sciviz.lab import data
 from sciviz.lab.checks import check_int
 from sciviz.lab.results import dataset, paired_interval, variable

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sciviz.kan.experiments._common import seed_coord, sub_seeds
 from sciviz.kan.networks import KAN, BatchedMLP
-from sciviz.kan.train import choose, rmse, train
+from sciviz.kan.training import choose, rmse, train
 from sciviz.lab.checks import check_int
 from sciviz.lab.results import ClaimResult, dataset, log_log_slope, variable
 

@@ -36,7 +36,7 @@ def _ours(**options: Any) -> Any:
     import torch
 
     from sciviz.kan import KAN
-    from sciviz.kan.train import train
+    from sciviz.kan.training import train
 
     X, y = (torch.as_tensor(part) for part in _data(1000, 0))
     fresh = torch.as_tensor(_data(1000, 1)[0])

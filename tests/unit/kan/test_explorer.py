@@ -25,7 +25,7 @@ from sciviz.kan.explorer import (
 )
 from sciviz.kan.networks import KAN
 from sciviz.kan.symbolic import LIBRARY, FormulaEdge, Suggestion
-from sciviz.kan.train import rmse, train
+from sciviz.kan.training import rmse, train
 from tests.notebooks.explorers import drawing_problems, drive
 
 

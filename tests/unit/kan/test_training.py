@@ -20,7 +20,7 @@ from sciviz.kan.symbolic import (
     make_symbolic,
     suggest_curve,
 )
-from sciviz.kan.train import jacobian, levenberg_marquardt, regularization, rmse, train
+from sciviz.kan.training import jacobian, levenberg_marquardt, regularization, rmse, train
 
 
 def uniform(*shape: int, seed: int = 0) -> torch.Tensor:

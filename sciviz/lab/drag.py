@@ -83,7 +83,8 @@ class DragPoints(widgets.HBox):  # type: ignore[misc]
             widgets.FloatSlider(
                 min=low,
                 max=high,
-                step=(high - low) / 200,
+                # A power of ten, 100 to 1000 of them: round numbers, zero among them, can be reached.
+                step=10.0 ** math.floor(math.log10((high - low) / 100)),
                 value=low,
                 description=label,
                 readout_format=".3g",

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+from plotly.basedatatypes import BasePlotlyType
 
 from sciviz.lab.checks import check_choice
 
@@ -52,6 +53,43 @@ class Figure(go.Figure):  # type: ignore[misc]
             {"text/html": describe_html(self), "text/plain": describe_text(self)},
         ):
             publish_display_data(bundle)
+
+    def update_layout(self, dict1: Any = None, overwrite: bool = False, **kwargs: Any) -> Figure:
+        """Update the layout as plotly does, ten times as fast: merged first, then set and checked in one go.
+
+        Plotly's own way sets each property by its path and tells all listeners, of which a figure that is not shown yet has
+        none. It is what an explorer's redrawing used to spend most of its time on.
+        """
+        given = {**(dict1 or {}), **kwargs}
+        now = self.layout.to_plotly_json()
+        if overwrite or not _plain(given, now):
+            super().update_layout(dict1, overwrite, **kwargs)
+        else:
+            self.layout = _merged(now, given)
+        return self
+
+
+def _plain(value: Any, now: Any) -> bool:
+    """Whether an update is no more than values in dictionaries.
+
+    Left to plotly: its own objects, properties written with their parent's name before them (`title_text`), and lists of
+    annotations or shapes where there are some already.
+    """
+    if isinstance(value, Mapping):
+        inside = now if isinstance(now, Mapping) else {}
+        return all(
+            ("_" not in name or name in ("paper_bgcolor", "plot_bgcolor")) and _plain(part, inside.get(name))
+            for name, part in value.items()
+        )
+    if isinstance(value, (list, tuple)) and any(isinstance(part, (Mapping, BasePlotlyType)) for part in value):
+        return not now and all(_plain(part, None) for part in value)
+    return not isinstance(value, BasePlotlyType)
+
+
+def _merged(before: Any, after: Any) -> Any:
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        return {**before, **{name: _merged(before.get(name), value) for name, value in after.items()}}
+    return after
 
 
 def figure(

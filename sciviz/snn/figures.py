@@ -591,7 +591,7 @@ def plot_liquid(ds: xr.Dataset) -> Figure:
         fig,
         ("While it adapts", axis_title(ds.digit), axis_title(ds.activity)),
         ("What is read from it", axis_title(ds.accuracy), ""),
-        gap=0.33,
+        gap=0.4,
     )
     for index, name in enumerate(ds.plastic.values):
         theme.add_measurement(fig, ds.digit, ds.activity.sel(plastic=name), str(name), index=index + 1)

@@ -31,13 +31,18 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Target:
-    """`figure` of sciviz over the same figure of `peer` is at most `at_most`, or sciviz's own figure if `peer` is empty."""
+    """`figure` of sciviz over the same figure of `peer` is at most `at_most`, or sciviz's own figure if `peer` is empty.
+
+    `figure` is "time", "memory" (the peak beyond what the process held before), or what the workload's judge returns.
+    `why` says what stands in the way, and is shown where the target is not reached.
+    """
 
     peer: str
     at_most: float
     figure: str = "time"
     says: str = ""
     ours: str = "sciviz"
+    why: str = ""
 
     def verdict(self, rows: Rows) -> dict[str, Any]:
         """Return what was reached: `met` is None where the peer could not be run."""
@@ -50,13 +55,15 @@ class Target:
                 # Round by round, so that a machine that slows down for a while slows both.
                 pairs = zip(ours["seconds"], theirs["seconds"], strict=True)
                 reached = statistics.median(mine / other for mine, other in pairs)
+        elif self.figure == "memory" and "peak_mb" in ours and "peak_mb" in theirs:
+            reached = ours["peak_mb"] / theirs["peak_mb"] if theirs["peak_mb"] else math.inf
         elif self.figure in ours.get("accuracy", {}):
             reached = ours["accuracy"][self.figure]
             if self.peer:
                 other = theirs.get("accuracy", {}).get(self.figure)
                 reached = None if other is None else reached / other if other else math.inf
         met = None if reached is None else bool(reached <= self.at_most)
-        said = {"peer": self.peer, "figure": self.figure, "at_most": self.at_most, "says": self.says, "ours": self.ours}
+        said = {"peer": self.peer, "figure": self.figure, "at_most": self.at_most, "says": self.says, "ours": self.ours, "why": self.why}
         return {**said, "reached": reached, "met": met}
 
 

@@ -188,6 +188,8 @@ long = Workload(
     targets=(
         Target("snntorch", 1 / 1.7, says="at least 1.7 times as fast as snntorch"),
         Target("spikingjelly", 1 / 1.7, says="at least 1.7 times as fast as spikingjelly"),
+        Target("snntorch", 1.0, "memory", says="no more memory than snntorch"),
+        Target("spikingjelly", 1.0, "memory", says="no more memory than spikingjelly"),
     ),
     not_alike=_UNLIKE,
 )

@@ -6,6 +6,7 @@ from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
+import plotly.graph_objects as go
 import pytest
 import xarray as xr
 
@@ -234,3 +235,51 @@ def test_figure_shows_its_description_in_a_notebook(monkeypatch: pytest.MonkeyPa
     theme.add_data(figure(), [1], [2])._ipython_display_()
     assert shown[0]["application/vnd.plotly.v1+json"]["layout"]["meta"] == {"alt": "A falling line."}
     assert "A falling line." in shown[1]["text/html"]
+
+
+UPDATES: list[dict[str, Any]] = [
+    {},
+    {"height": 200, "margin": {"t": 12}},
+    {"xaxis": {"title": {"text": "new"}, "range": [0, 1]}, "yaxis2": {"tickvals": [1, 2], "ticktext": ["a", "b"]}},
+    {"xaxis_title_text": "taken apart by plotly", "title_text": "too"},
+    {"yaxis": {"title_text": "inside"}},
+    {"annotations": [{"text": "first, changed"}]},
+    {"annotations": [{"text": "first"}, {"text": "second"}, {"text": "a third", "x": 1, "y": 0}]},
+    {"shapes": [{"type": "rect", "x0": 0, "x1": 1, "y0": 0, "y1": 1}]},
+    {"xaxis": {"title": None, "range": None}},
+    {"xaxis": go.layout.XAxis(title={"text": "an object"}), "paper_bgcolor": "white"},
+    {"annotations": [go.layout.Annotation(text="an object", x=0, y=0)]},
+]
+
+
+@pytest.mark.parametrize("update", UPDATES, ids=range(len(UPDATES)))
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("as_keywords", [False, True])
+def test_an_updated_layout_is_the_one_that_plotly_makes(
+    update: dict[str, Any], overwrite: bool, as_keywords: bool
+) -> None:
+    def start() -> theme.Figure:
+        fig = theme.figure(title="Two", alt="Two panels.", x="x", x_type="log", subtitle="A second line")
+        fig.add_annotation(text="one", x=0.5, y=0.5, font={"size": 9})
+        fig.add_annotation(text="two", x=0.1, y=0.2)
+        return fig
+
+    def filled(value: Any) -> Any:
+        return {k: filled(v) for k, v in value.items() if v != {}} if isinstance(value, dict) else value
+
+    ours, theirs = start(), go.Figure(start())
+    for fig in (ours, theirs):
+        if as_keywords:
+            assert fig.update_layout(overwrite=overwrite, **update) is fig
+        else:
+            assert fig.update_layout(update, overwrite) is fig
+    assert filled(ours.to_plotly_json()) == filled(theirs.to_plotly_json())
+
+
+def test_a_layout_is_still_checked_when_it_is_updated() -> None:
+    fig = theme.figure(title="One", alt="One panel.")
+    before = fig.to_plotly_json()
+    for wrong in ({"no_such_thing": 1}, {"nosuchthing": 1}, {"height": "tall"}, {"xaxis": {"nosuchthing": 1}}):
+        with pytest.raises(ValueError):
+            fig.update_layout(wrong)
+    assert fig.to_plotly_json() == before

@@ -121,6 +121,22 @@ def test_claims_that_need_an_interval_are_undecided_where_it_straddles() -> None
     assert holds([-0.1, -0.11, -0.09, -0.1, -0.12]) is False
 
 
+def test_parity_is_decided_by_an_interval_over_enough_seeds_and_a_tenth_of_the_parameters() -> None:
+    def holds(gain: float, *, spread: float = 0.002, seeds: int = 12, size: int = 100) -> bool | None:
+        gains = gain + spread * np.resize([-1.0, 1.0], seeds)
+        return judged(
+            e.parity_claim,
+            accuracy=xr.DataArray([0.9 + gains, np.full(seeds, 0.9)], dims=("arm", "seed"), coords={"arm": ["ELM", "TCN"]}),
+            parameters=("arm", [size, 1000]),
+        )
+
+    assert holds(-0.005) is True
+    assert holds(-0.02) is False
+    assert holds(-0.005, spread=0.05) is None
+    assert holds(-0.005, seeds=4) is None
+    assert holds(-0.005, size=101) is False
+
+
 def test_forgetting_counts_from_when_a_task_was_learnt() -> None:
     accuracy = np.full((2, 1, 3, 3), np.nan)
     accuracy[:, 0, 0, 0] = 0.9

@@ -63,7 +63,9 @@ class Target:
                 other = theirs.get("accuracy", {}).get(self.figure)
                 reached = None if other is None else reached / other if other else math.inf
         met = None if reached is None else bool(reached <= self.at_most)
-        said = {"peer": self.peer, "figure": self.figure, "at_most": self.at_most, "says": self.says, "ours": self.ours, "why": self.why}
+        said = {
+            "peer": self.peer, "figure": self.figure, "at_most": self.at_most, "says": self.says, "ours": self.ours, "why": self.why,
+        }  # fmt: skip
         return {**said, "reached": reached, "met": met}
 
 

@@ -193,9 +193,7 @@ def timescale_claim(ds: xr.Dataset) -> ClaimResult:
 
 def parity_claim(ds: xr.Dataset) -> ClaimResult:
     """`elm-neuron/parity`: it keeps up with a temporal convolution network of ten times its size."""
-    text = (
-        "accuracy(ELM) − accuracy(TCN), with at most a tenth of the parameters: 95% interval over at least 10 seeds above −0.01"
-    )
+    text = "accuracy(ELM) − accuracy(TCN), with at most a tenth of the parameters: 95% interval over at least 10 seeds above −0.01"
     if "TCN" not in ds.arm.values:
         return ClaimResult(float("nan"), None, text, None, ds.sizes["seed"])
     gain = paired_interval(ds.accuracy.isel(arm=0) - ds.accuracy.sel(arm="TCN"))

@@ -126,7 +126,9 @@ def test_parity_is_decided_by_an_interval_over_enough_seeds_and_a_tenth_of_the_p
         gains = gain + spread * np.resize([-1.0, 1.0], seeds)
         return judged(
             e.parity_claim,
-            accuracy=xr.DataArray([0.9 + gains, np.full(seeds, 0.9)], dims=("arm", "seed"), coords={"arm": ["ELM", "TCN"]}),
+            accuracy=xr.DataArray(
+                [0.9 + gains, np.full(seeds, 0.9)], dims=("arm", "seed"), coords={"arm": ["ELM", "TCN"]}
+            ),
             parameters=("arm", [size, 1000]),
         )
 

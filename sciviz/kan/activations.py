@@ -68,8 +68,8 @@ class Snake(nn.Module):
 class Cauchy(nn.Module):
     """The Cauchy activation (l₁ x + l₂) / (x² + d²), with l₁, l₂ and d learnt for each unit [cauchy-xnet].
 
-    It is what one point of Cauchy's integral formula contributes to a function: a bump and its slope, of width d, which
-    dies out on both sides. A unit with a small d draws a sharp feature and disturbs nothing far from it.
+    It is the real part of c / (x - z), one term of a sum that approximates Cauchy's integral formula: a bump and its slope,
+    of width d, which die out on both sides like 1/x. A unit with a small d draws a sharp feature.
 
     Parameters
     ----------

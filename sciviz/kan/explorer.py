@@ -546,7 +546,8 @@ class GraphPanel(Panel):
     def _write(self) -> None:
         lines = "<br>".join(html.escape(line) for line in self.editor.text.split("\n"))
         self._readout.value = (
-            f"<div style='color:{theme.INK};line-height:1.45;margin-bottom:10px'><b>Error (RMSE): {_digits(self.editor.error)}</b>"
+            f"<div style='color:{theme.INK};line-height:1.45;margin-bottom:10px'>"
+            f"<b>Error on these data (RMSE): {_digits(self.editor.error)}</b>"
             f"<div style='font-family:monospace;font-size:13px;overflow-wrap:anywhere'>{lines}</div></div>"
         )
 
@@ -1114,7 +1115,7 @@ def _describe_race(now: _Race) -> str:
 
 def _draw_race(now: _Race) -> theme.Figure:
     if now.slope is None:
-        title = f"Theory lets the error fall with slope −{now.order + 1}"
+        title = f"Press Train; theory: slope −{now.order + 1}"
     else:
         title = f"KAN: slope {now.slope:.1f}, theory −{now.order + 1}".replace("-", "−")
     fig = theme.figure(

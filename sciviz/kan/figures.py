@@ -17,15 +17,16 @@ def plot_spline(ds: xr.Dataset) -> Figure:
     order, cells = int(ds.attrs["order"]), int(ds.attrs["num_cells"])
     error = float(ds.rmse)
     fig = theme.figure(
-        title=f"A sum of {ds.sizes['basis']} bumps misses the curve by {error:.2g}",
-        subtitle=f"Order {order}, {cells} cells; ticks on the axis are knots, outside them: {ds.attrs['extrapolation']}",
+        title=f"A sum of {ds.sizes['basis']} bumps misses the curve by {error:.2g} (RMSE)",
+        subtitle=f"Order {order}, {cells} cells; grey: bumps × heights; ticks: knots; outside: {ds.attrs['extrapolation']}",
         alt=f"A spline of order {order} with {cells} cells on [-1, 1] beside the dashed curve it was fitted to, and its "
         f"{ds.sizes['basis']} weighted bases as thin grey lines, each zero but near its own knots. Root mean squared error on "
         f"the interval: {error:.2g}. Outside the interval the spline is continued ({ds.attrs['extrapolation']}).",
         x=axis_title(ds.position),
         y="Value",
     )
-    theme.add_bundle(fig, ds.position, ds.part, "weighted bases", shade=theme.BASELINE)
+    inside = abs(ds.position) <= 1
+    theme.add_bundle(fig, ds.position[inside], ds.part[:, inside], "bumps × heights", shade=theme.BASELINE)
     theme.add_theory(fig, ds.position, ds.target, "target")
     theme.add_measurement(fig, ds.position, ds.fit, "spline", active=True)
     size = float(np.abs(ds.target).max())
@@ -38,13 +39,13 @@ def plot_spline(ds: xr.Dataset) -> Figure:
 
 
 def plot_convergence(ds: xr.Dataset, orders: tuple[int, ...] = (0, 1, 3, 5)) -> Figure:
-    """Plot the error of splines against the number of cells, on logarithmic axes, a line an order."""
+    """Plot the error of splines against the number of cells, on logarithmic axes, one line per order."""
     shown = [k for k in orders if k in ds.order.values][:4]
     slopes = {k: float(ds.slope.sel(order=k)) for k in shown}
     fig = theme.figure(
         title="Twice the cells: an error 2ᵏ⁺¹ times smaller, for order k",
-        subtitle="Slopes on these axes: " + ", ".join(f"order {k}: {slopes[k]:.1f}" for k in shown),
-        alt="Error of a fitted spline against the number of grid cells, both on logarithmic axes, one falling line an order. "
+        subtitle="Slopes: " + ", ".join(f"order {k}: {slopes[k]:.1f}" for k in shown) + "; dashed: theory, −(k + 1)",
+        alt="Error of a fitted spline against the number of grid cells, both on logarithmic axes, one falling line per order. "
         + ", ".join(f"Order {k} falls with slope {slopes[k]:.1f}" for k in shown)
         + "; theory says minus order minus one.",
         x=axis_title(ds.cells),
@@ -53,7 +54,12 @@ def plot_convergence(ds: xr.Dataset, orders: tuple[int, ...] = (0, 1, 3, 5)) -> 
         y_type="log",
     )
     for index, k in enumerate(shown):
-        theme.add_measurement(fig, ds.cells, ds.rmse.sel(order=k), f"order {k}", index=index, markers=True)
+        error = ds.rmse.sel(order=k)
+        # From the finest grid back over the half of the grids that the slope is taken from.
+        far = ds.cells[len(ds.cells) // 2 :]
+        theme.add_theory(fig, far, float(error[-1]) * (far / far[-1]) ** -(k + 1.0), "")
+        theme.add_measurement(fig, ds.cells, error, f"order {k}", index=index, markers=True)
+    fig.update_xaxes(tickmode="array", tickvals=ds.cells.values, ticktext=[str(n) for n in ds.cells.values])
     return fig
 
 
@@ -63,8 +69,9 @@ def _places(widths: list[int]) -> list[tuple[float, float]]:
 
 
 def plot_network(ds: xr.Dataset, *, title: str = "", formulas: bool = True) -> Figure:
-    """Plot a network as a graph, with the learnt function on each edge; the darker, the more it matters.
+    """Plot a network as a graph, with the learnt function on each edge; the darker and thicker, the more it matters.
 
+    All curves of a layer have one vertical scale, so that an edge that does little is flat.
     Takes what `experiments.network_graph` returns.
     """
     widths = [int(w) for w in np.atleast_1d(ds.attrs["widths"])]
@@ -79,7 +86,7 @@ def plot_network(ds: xr.Dataset, *, title: str = "", formulas: bool = True) -> F
     carried = f"{strong} of its {len(kept)} curves carry" if strong < len(kept) else f"all its {strong} curves carry"
     fig = theme.figure(
         title=title or f"A network [{shape}]: {carried} the output",
-        subtitle="Each small curve is the function on its edge; the darker, the more of the output depends on it",
+        subtitle="On each edge its function, one scale per layer; the darker and thicker, the more of the output depends on it",
         alt=f"A graph of widths [{shape}], inputs {', '.join(inputs)} at the bottom and the output on top. On each of its "
         f"{len(kept)} edges the function that the edge applies is drawn as a small curve"
         + (f"; fixed to formulas: {', '.join(forms)}" if forms else "")
@@ -94,6 +101,7 @@ def plot_network(ds: xr.Dataset, *, title: str = "", formulas: bool = True) -> F
             key=lambda e: places[first[layer] + int(ds.source[e])][0] + places[first[layer + 1] + int(ds.target[e])][0]
         )
         wide = max(max(widths), len(row) * 0.62)
+        tall = max((float(np.ptp(ds.value[e].values)) for e in row), default=0.0) or 1.0
         for place, edge in enumerate(row):
             source, target = (
                 places[first[layer] + int(ds.source[edge])],
@@ -102,7 +110,7 @@ def plot_network(ds: xr.Dataset, *, title: str = "", formulas: bool = True) -> F
             x0 = (place + 0.5) / len(row) * wide - wide / 2 if len(row) > 3 else (source[0] + target[0]) / 2
             y0, half = 2.0 * layer + 1, 0.22
             x, y = ds.position[edge].values, ds.value[edge].values
-            span_x, span_y = float(np.ptp(x)) or 1.0, float(np.ptp(y)) or 1.0
+            span_x = float(np.ptp(x)) or 1.0
             fig.add_shape(
                 type="rect", x0=x0 - half, x1=x0 + half, y0=y0 - 0.36, y1=y0 + 0.36, fillcolor=theme.CARD, layer="below",
                 line={"color": theme.GRID, "width": 1},
@@ -113,8 +121,9 @@ def plot_network(ds: xr.Dataset, *, title: str = "", formulas: bool = True) -> F
                 shade=tone,
             )  # fmt: skip
             fig.data[-1].update(line={"width": 1.3}, name="", hoverinfo="skip")
-            across, up = (x - x.min()) / span_x - 0.5, (y - y.min()) / span_y - 0.5
+            across, up = (x - x.min()) / span_x - 0.5, (y - (y.max() + y.min()) / 2) / tall
             theme.add_measurement(fig, x0 + 1.8 * half * across, y0 + 0.62 * up, "", shade=tone)
+            fig.data[-1].line.width = 1.4 + 1.8 * min(1.0, float(ds.score[edge]) / top)
             fig.data[
                 -1
             ].name = f"edge from node {int(ds.source[edge])} to node {int(ds.target[edge])} of the next layer"
@@ -144,9 +153,11 @@ def plot_network(ds: xr.Dataset, *, title: str = "", formulas: bool = True) -> F
 def plot_extension(ds: xr.Dataset) -> Figure:
     """Plot training and test errors of networks whose grid is refined again and again."""
     best = float(ds.test.median("seed").min())
+    spread = float((ds.test.max("seed") / ds.test.min("seed")).median())
+    band = "the band from the best to the worst" if spread > 1.05 else "which all but coincide"
     fig = theme.figure(
-        title="Each finer grid is a step down, until data or method run out",
-        subtitle=f"Cells of the grid above the steps; {ds.sizes['seed']} seeds, the band from the best to the worst",
+        title="Each finer grid is a step down, until the data run out",
+        subtitle=f"Cells of the grid above the steps; {ds.sizes['seed']} seeds, {band}",
         alt="Training and test error against the training step, on a logarithmic axis: a staircase that falls at each "
         f"extension of the grid, from {int(ds.stage[0])} to {int(ds.stage[-1])} cells. The median test error is lowest at "
         f"{best:.2g} and ends at {float(ds.test.median('seed')[-1]):.2g}; the training error ends at "
@@ -178,15 +189,18 @@ def _times(ratio: float) -> str:
 
 
 def plot_scaling(ds: xr.Dataset) -> Figure:
-    """Plot test errors against numbers of parameters, for KANs and for perceptrons of two to four layers."""
+    """Plot test errors against numbers of parameters, for KANs and for perceptrons of two to four layers.
+
+    Bands are drawn for the KAN and for the best perceptron of the largest size.
+    """
     median = ds.rmse.median("seed")
     sizes = ds.parameters
     ends = {str(n): float(median.sel(network=n)[-1]) for n in ds.network.values}
     kan = str(ds.network.values[0])
-    rest = min(v for n, v in ends.items() if n != kan)
+    rest, best = min((v, n) for n, v in ends.items() if n != kan)
     fig = theme.figure(
         title=f"At {int(sizes[0, -1])} parameters the KAN's error is {_times(rest / ends[kan])} times smaller",
-        subtitle=f"Widths {ds.attrs['widths']}, the target's own shape; {ds.sizes['seed']} seeds, the band from best to worst",
+        subtitle=f"Widths {ds.attrs['widths']}, the target's own shape; {ds.sizes['seed']} seeds, bands from best to worst",
         alt="Test error against the number of parameters, both on logarithmic axes. The KAN's line falls steeply; those of "
         "perceptrons with two to four layers fall slowly. Medians at the largest size: "
         + ", ".join(f"{n} {v:.2g}" for n, v in ends.items())
@@ -199,10 +213,13 @@ def plot_scaling(ds: xr.Dataset) -> Figure:
     for index, name in enumerate(ds.network.values):
         part = ds.rmse.sel(network=name)
         order = np.argsort(sizes.sel(network=name).values)
+        band = {"low": part.min("seed")[order], "high": part.max("seed")[order]} if name in (kan, best) else {}
         theme.add_measurement(
-            fig, sizes.sel(network=name)[order], median.sel(network=name)[order], str(name), low=part.min("seed")[order],
-            high=part.max("seed")[order], index=index, markers=True,
+            fig, sizes.sel(network=name)[order], median.sel(network=name)[order], str(name), index=index, markers=True, **band
         )  # fmt: skip
+    middle = ds.sizes["size"] // 2
+    line = sizes[0] / float(sizes[0, middle])
+    theme.add_theory(fig, sizes[0], float(median.sel(network=kan)[middle]) * line**-4.0, "slope −4")
     return fig
 
 
@@ -214,30 +231,29 @@ def plot_poisson(ds: xr.Dataset) -> Figure:
     low, high = sorted(medians, key=lambda n: medians[n])
     fig = theme.figure(
         title=f"Both solve it; the {low}'s error is {medians[high] / medians[low]:.2g} times smaller",
-        subtitle=f"The first of {ds.sizes['seed']} seeds, less the exact solution; medians of all seeds in the headings",
+        subtitle=f"The first of {ds.sizes['seed']} seeds, minus the exact solution; medians of all seeds in the headings",
         alt="Two maps of the square: the error of the solution of the first KAN and of the first perceptron. Median relative L2 "
         "errors: " + ", ".join(f"{n} {medians[n]:.2g} with {sizes[n]} parameters" for n in medians) + ".",
         height=420,
     )
-    headings = [
-        (f"{n}: {sizes[n]} parameters, error {medians[n]:.1g}", axis_title(ds.horizontal), axis_title(ds.vertical))
-        for n in medians
-    ]
+    headings = [(f"{n}: {sizes[n]} parameters, error {medians[n]:.2g}", "x", "y") for n in medians]
     theme.columns(fig, *headings)
     for column, name in enumerate(medians, 1):
         missed = (ds.u.sel(network=name) - ds.truth).transpose("vertical", "horizontal")
         theme.add_heatmap(fig, missed, ds.horizontal, ds.vertical, title="error", signed=True, column=column)
         top = float(np.abs(ds.u - ds.truth).max())
         fig.data[-1].update(zmin=-top, zmax=top, showscale=column == 2)
+    fig.data[-1].colorbar.title.update(side="top")
     return fig
 
 
 def plot_rediscovery(ds: xr.Dataset) -> Figure:
     """Plot the exponents read off noisy orbits, beside Kepler's."""
-    worst = float(np.abs(ds.exponent - xr.DataArray(list(ds.attrs["exact"]), dims="quantity")).max())
+    away = np.abs(ds.exponent - xr.DataArray(list(ds.attrs["exact"]), dims="quantity")).max(("quantity", "seed"))
+    worst, level = float(away.max()), float(away.idxmax("noise"))
     fig = theme.figure(
-        title=f"Noise moves the exponents: by up to {worst:.2g} at {100 * float(ds.noise[-1]):g}%",
-        subtitle=f"One dot a draw, {ds.sizes['seed']} draws; dashed: Kepler's exponents 3/2 and -1/2",
+        title=f"Noise moves the exponents: by up to {worst:.2g} at {100 * level:g}%",
+        subtitle=f"One dot per draw, {ds.sizes['seed']} draws; dashed: Kepler's exponents 3/2 and -1/2",
         alt="Exponents of the formulas found, against the relative noise on the periods: for the semi-axis near 1.5, for the "
         f"mass near -0.5, scattering more with more noise; the largest distance is {worst:.2g}.",
     )
@@ -254,8 +270,10 @@ def plot_rediscovery(ds: xr.Dataset) -> Figure:
         theme.add_data(
             fig, where.ravel(), part.values.ravel(), "found", tone=theme.color(column - 1), size=9, column=column
         )
-        axis = "xaxis" if column == 1 else "xaxis2"
-        fig.layout[axis].update(tickvals=steps, ticktext=[f"{100 * v:g}%" for v in ds.noise.values])
+        number = "" if column == 1 else "2"
+        fig.layout[f"xaxis{number}"].update(tickvals=steps, ticktext=[f"{100 * v:g}%" for v in ds.noise.values])
+        # The same span on both, so that the eye may compare.
+        fig.layout[f"yaxis{number}"].update(range=[exact - 1.15 * worst - 0.01, exact + 1.15 * worst + 0.01])
     return fig
 
 
@@ -269,7 +287,7 @@ def plot_noise_and_size(ds: xr.Dataset) -> Figure:
     fig = theme.figure(
         title="With noise on the targets, finer grids fit the noise",
         subtitle=f"Errors against the function without noise; {ds.attrs['num_points']} points, {ds.sizes['seed']} seeds",
-        alt="Test error against the number of parameters, both logarithmic, one panel a level of noise. "
+        alt="Test error against the number of parameters, both logarithmic, one panel per level of noise. "
         + " ".join(
             f"At noise {float(n):g}: " + ", ".join(
                 f"{k} from {float(median.sel(network=k, noise=n)[0]):.2g} to {float(median.sel(network=k, noise=n)[-1]):.2g}"
@@ -315,7 +333,7 @@ def plot_dimensions(ds: xr.Dataset) -> Figure:
         )
         + f" The KAN is at {float(median.isel(network=0)[-1]):.2g} with {last} inputs.",
         x=axis_title(ds.dimension),
-        y=axis_title(ds.rmse),
+        y="Test RMSE / target's SD",
         y_type="log",
     )
     for index, name in enumerate(ds.network.values):
@@ -333,9 +351,10 @@ def plot_clock(ds: xr.Dataset) -> Figure:
     times = {str(n): float(ds.step_time.sel(network=n)) for n in ds.network.values}
     last = {str(n): float(ds.error.sel(network=n)[-1]) for n in ds.network.values}
     ratio = times["KAN"] / times["MLP"]
+    ahead, behind = sorted(last, key=lambda n: last[n])
     fig = theme.figure(
-        title=f"A step of the KAN takes {ratio:.1f} times as long",
-        subtitle="Adam, equal parameters, equal time; the times are this machine's",
+        title=f"After {float(ds.elapsed.max()):.2g} s the {ahead} is ahead: {last[ahead]:.2g} against {last[behind]:.2g}",
+        subtitle=f"A KAN's step takes {ratio:.1f} times as long; Adam, about equal parameters, one run each; this machine's times",
         alt="Test error against seconds of training, on a logarithmic axis. At the end "
         + ", ".join(f"{n} {v:.2g} ({times[n]:.2f} ms a step)" for n, v in last.items())
         + ".",
@@ -349,20 +368,20 @@ def plot_clock(ds: xr.Dataset) -> Figure:
 
 
 def plot_real(ds: xr.Dataset) -> Figure:
-    """Plot the errors of all models on real data, one dot a split."""
+    """Plot the errors of all models on real data, one dot per split."""
     mean = ds.rmse.mean("split")
     names = [str(m) for m in ds.model.values]
     low = str(mean.idxmin("model").item())
     gain = paired_interval(ds.rmse.sel(model="ridge regression") - ds.rmse.sel(model=low))
     fig = theme.figure(
-        title=f"{low}: {gain.mean:.3f} better than a straight line"
+        title=f"{low}: {gain.mean:.3f} better than a linear model"
         if gain.low > 0
-        else "No model is reliably better than a straight line",
-        subtitle=f"One dot a split ({ds.sizes['split']}); {ds.attrs['num_train']} samples to learn from; parameters in brackets",
-        alt="Test error of each model, one dot a split. Means: "
+        else "No model is reliably better than a linear one",
+        subtitle=f"One dot per split ({ds.sizes['split']}); {ds.attrs['num_train']} samples to learn from; parameters in brackets",
+        alt="Test error of each model, one dot per split. Means: "
         + ", ".join(f"{m} {float(mean.sel(model=m)):.3f}" for m in names)
         + ".",
-        x=axis_title(ds.rmse),
+        x="Test RMSE / target's SD",
         height=340,
     )
     for place, name in enumerate(names):
@@ -400,7 +419,7 @@ def plot_real_curves(ds: xr.Dataset, num: int = 4) -> Figure:
 
 
 def _dots_by_seed(fig: Figure, values: xr.DataArray, rows: str, labels: dict[str, str] | None = None) -> Figure:
-    """Draw one dot a seed in one row for each entry of `rows`, the first on top; the first four rows differ in colour."""
+    """Draw one dot per seed in one row for each entry of `rows`, the first on top; the first four rows differ in colour."""
     names = [str(name) for name in values[rows].values]
     for place, name in enumerate(names):
         row = len(names) - 1 - place
@@ -432,7 +451,7 @@ def plot_periodic(ds: xr.Dataset, networks: tuple[str, ...] = ("ReLU", "tanh", "
     for index, name in enumerate(shown):
         curve = ds.prediction.sel(network=name)
         # Up to where it leaves the frame, so that its label stands inside.
-        out = np.flatnonzero(np.abs(curve.values) > 3 * size)
+        out = np.flatnonzero(np.abs(curve.values) > 2.8 * size)
         first = max([0, *(out[out < middle] + 1)])
         last = min([ds.sizes["position"], *out[out > middle]])
         theme.add_measurement(fig, ds.position[first:last], curve[first:last], name, index=index)
@@ -442,15 +461,29 @@ def plot_periodic(ds: xr.Dataset, networks: tuple[str, ...] = ("ReLU", "tanh", "
     return fig
 
 
+def _snake_title(ds: xr.Dataset) -> str:
+    """Say which of Snake's a continue the wave, and which fails most."""
+    snakes = [n for n in ds.network.values if str(n).startswith("Snake, ")]
+    if not snakes:
+        return "Beyond the interval each network goes on as its activation does"
+    failed = (ds.error.sel(network=snakes) > 0.5 * float(ds.attrs["zero_error"])).sum("seed")
+    worst = str(failed.idxmax("network").item())
+    most, seeds = int(failed.max()), ds.sizes["seed"]
+    if not most:
+        return "Snake continues the wave with every a that was tried"
+    value = worst.removeprefix("Snake, ")
+    return f"How well Snake does depends on a: with {value} it fails in {most} of {seeds} seeds"
+
+
 def plot_periodic_errors(ds: xr.Dataset) -> Figure:
-    """Plot the errors beyond the interval, one dot a seed, beside what predicting zero costs."""
+    """Plot the errors beyond the interval, one dot per seed, beside what predicting zero costs."""
     median = ds.error.median("seed")
     best = str(median.idxmin("network").item())
     zero = float(ds.attrs["zero_error"])
     fig = theme.figure(
-        title="A wave is continued only where the activation's own frequency is near it",
-        subtitle=f"One dot a seed; the grey line is the cost of predicting zero, {zero:.2g}",
-        alt="Mean squared error beyond the interval on a logarithmic axis, one row a network, one dot a seed. Medians: "
+        title=_snake_title(ds),
+        subtitle=f"One dot per seed; grey line: the cost of predicting zero, {zero:.2g}; above half of it counts as a failure",
+        alt="Mean squared error beyond the interval on a logarithmic axis, one row a network, one dot per seed. Medians: "
         + ", ".join(f"{n} {float(median.sel(network=n)):.2g}" for n in ds.network.values)
         + f". The lowest is {best}.",
         x=axis_title(ds.error),
@@ -458,6 +491,9 @@ def plot_periodic_errors(ds: xr.Dataset) -> Figure:
         height=320,
     )
     _dots_by_seed(fig, ds.error, "network")
+    for trace, name in zip(fig.data, ds.network.values, strict=True):
+        snake = str(name).startswith("Snake")
+        trace.marker.update(color=theme.color(0) if snake else theme.BASELINE, symbol="circle" if snake else "diamond")
     theme.add_baseline(fig, [zero, zero], [-0.6, ds.sizes["network"] - 0.4], "")
     return fig
 
@@ -487,13 +523,13 @@ def plot_sharp(ds: xr.Dataset, target: str | None = None) -> Figure:
 
 
 def plot_heat(ds: xr.Dataset) -> Figure:
-    """Plot the relative errors of the heat equation's solutions, one dot a seed."""
+    """Plot the relative errors of the heat equation's solutions, one dot per seed."""
     medians = {str(a): float(ds.error.sel(activation=a).median()) for a in ds.activation.values}
     low, high = sorted(medians, key=lambda a: medians[a])
     fig = theme.figure(
         title=f"Heat equation: {high} ends with {medians[high] / medians[low]:.2g} times the error of {low}",
-        subtitle=f"Start of modes {ds.attrs['modes']}; {ds.attrs['width']} hidden units; one dot a seed",
-        alt="Relative L2 error of the solution, one dot a seed. Medians: "
+        subtitle=f"Start: sines of {ds.attrs['modes']} half-waves; {ds.attrs['width']} hidden units; one dot per seed",
+        alt="Relative L2 error of the solution, one dot per seed. Medians: "
         + ", ".join(f"{a} {v:.2g}" for a, v in medians.items())
         + ".",
         x=axis_title(ds.error),
@@ -511,9 +547,10 @@ def plot_disc(ds: xr.Dataset) -> Figure:
     shown = ["quadratic", "ReLU", "squaring"]
     best = {n: float(ds.error.sel(network=n).min()) for n in shown}
     size = {n: int(ds.num_parameters.sel(network=n)) for n in shown}
+    how = "exactly" if best["quadratic"] < 1e-6 else f"with an error of {best['quadratic']:.1g}"
     fig = theme.figure(
-        title="A quadratic neuron holds the whole disc; ReLU cuts it out with straight edges",
-        subtitle="The best seed of each, and its error; the rim of the target is a circle; sizes: "
+        title=f"Quadratic neurons draw the dome {how}; ReLU cuts it with straight edges",
+        subtitle="The best seed of each, and its mean squared error; sizes: "
         + ", ".join(f"{size[n]}" for n in shown)
         + " parameters",
         alt="Three maps of the plane. Mean squared errors on new points: "
@@ -528,60 +565,70 @@ def plot_disc(ds: xr.Dataset) -> Figure:
         picture = ds.prediction.sel(network=name).transpose("second", "first")
         theme.add_heatmap(fig, picture, ds["first"], ds["second"], title="output", column=column)
         fig.data[-1].update(zmin=0.0, zmax=float(ds.signal.max()), showscale=column == len(shown))
+        number = "" if column == 1 else str(column)
+        # A circle is to look like one.
+        fig.layout[f"yaxis{number}"].update(scaleanchor=f"x{number}", constrain="domain")
+        fig.layout[f"xaxis{number}"].update(constrain="domain")
+    fig.data[-1].colorbar.title.update(side="top")
     return fig
 
 
 def plot_deep(ds: xr.Dataset) -> Figure:
-    """Plot the training of deep quadratic networks, from a random start and as ReLinear does."""
+    """Plot the training of deep quadratic networks as ReLinear does it; say what became of the random starts."""
     failed = {str(s): int((ds.relative_error.sel(start=s) >= 0.9).sum()) for s in ds.start.values}
     num = ds.sizes["seed"]
+    overflowed = int((ds.start_error.sel(start="random") >= 1e30).sum())
+    history = ds.history.sel(start="ReLinear")
     fig = theme.figure(
-        title=f"Failed of {num}: {failed['random']} from a random start, {failed['ReLinear']} with ReLinear",
-        subtitle=f"{ds.attrs['depth']} hidden layers of {ds.attrs['width']} quadratic neurons; a dead run stays at 10³⁰",
-        alt="Training error by the target's variance against the step, on a logarithmic axis. "
-        f"{failed['random']} of {num} runs from a random start are not finite or not better than a constant; with ReLinear "
-        f"{failed['ReLinear']}, and the median ends at {float(ds.relative_error.sel(start='ReLinear').median()):.2g}.",
+        title=f"Of {num} random starts {num - failed['random']} train; with ReLinear {num - failed['ReLinear']} of {num} do",
+        subtitle=f"{ds.attrs['depth']} hidden layers of {ds.attrs['width']} quadratic neurons; an error of 1 is that of a constant",
+        alt="Training error / the target's variance against the step, on a logarithmic axis. "
+        f"{failed['random']} of {num} runs from a random start are not finite or not better than a constant, {overflowed} of them "
+        f"not finite before the first step; with ReLinear {failed['ReLinear']}, and the median ends at "
+        f"{float(ds.relative_error.sel(start='ReLinear').median()):.2g}.",
         x=axis_title(ds.step),
         y=axis_title(ds.history),
         y_type="log",
     )
-    for index, start in enumerate(ds.start.values):
-        history = ds.history.sel(start=start)
-        theme.add_measurement(
-            fig,
-            ds.step,
-            history.median("seed"),
-            "random start" if start == "random" else str(start),
-            low=history.min("seed"),
-            high=history.max("seed"),
-            index=index,
-        )
+    theme.add_measurement(
+        fig, ds.step, history.median("seed"), "ReLinear", low=history.min("seed"), high=history.max("seed")
+    )
+    theme.add_baseline(fig, [0, int(ds.step[-1])], [1.0, 1.0], "a constant")
+    fig.add_annotation(
+        xref="paper", x=0.5, yref="paper", y=0.97, showarrow=False, xanchor="center", yanchor="top",
+        text=f"random start: not finite before the first step in {overflowed} of {num} seeds",
+    )  # fmt: skip
+    low = np.log10(max(float(history.min()), 1e-12))
+    fig.update_yaxes(range=[np.floor(low), 1.0])
     fig.update_layout(margin={"r": 120})
-    fig.update_yaxes(dtick=5, minor=None)
     return fig
 
 
 def plot_arithmetic(ds: xr.Dataset) -> Figure:
     """Plot the weights of an arithmetic unit for each task, beside the inputs that the task is made of."""
-    tasks = [str(t) for t in ds.task.values][:2]
+    tasks = [str(t) for t in ds.task.values]
     worst = {t: float(ds.distance.sel(task=t).max()) for t in tasks}
     fig = theme.figure(
-        title="Weights that end at whole numbers say which inputs are used",
-        subtitle=f"One dot a seed ({ds.sizes['seed']}); dashes: the exact weights",
-        alt="Weights of the unit against the number of the input, for a sum and for a product. Largest distances from whole "
-        "numbers: " + ", ".join(f"{t} {v:.2g}" for t, v in worst.items()) + ".",
+        title="Whole weights say which inputs are used"
+        + ("; in series they are not reached" if worst[tasks[-1]] > 0.01 else ""),
+        subtitle=f"One dot per seed ({ds.sizes['seed']}); dashes: exact weights; on the right those of the first sum",
+        alt="Weights of the unit against the number of the input, for a sum, for a product, and for the first sum of a product "
+        "of sums. Largest distances from whole numbers: " + ", ".join(f"{t} {v:.2g}" for t, v in worst.items()) + ".",
     )
     theme.columns(
         fig,
         ("NAU: x₁ + x₂ - x₃ + x₄", axis_title(ds.input), "Weight"),
         ("NMU: x₁ x₂ x₃", axis_title(ds.input), "Weight"),
+        ("in series: the first sum", axis_title(ds.input), "Weight"),
     )
     exact = {"sum": [1, 1, -1, 1], "product": [1, 1, 1]}
     for column, task in enumerate(tasks, 1):
         truth = np.zeros(ds.sizes["input"])
-        truth[: len(exact[task])] = exact[task]
-        theme.add_data(fig, ds.input, truth, "exact", size=22, column=column)
-        fig.data[-1].marker.update(symbol="line-ew-open", line={"width": 2, "color": theme.INK})
+        truth[: len(exact.get(task, []))] = exact.get(task, [])
+        # Which of the two sums comes first is the unit's choice.
+        for dash in (truth, 1 - truth) if task not in exact else (truth,):
+            theme.add_data(fig, ds.input, dash, "exact", size=9, column=column)
+            fig.data[-1].marker.update(symbol="line-ew-open", line={"width": 2, "color": theme.INK})
         weight = ds.weight.sel(task=task)
         where = np.broadcast_to(ds.input.values, weight.shape).ravel()
         theme.add_data(fig, where, weight.values.ravel(), task, tone=theme.color(column - 1), column=column)
@@ -597,10 +644,12 @@ def plot_arithmetic_errors(ds: xr.Dataset) -> Figure:
         for network in ds.network.values:
             labels.append(f"{task}: {network}")
             rows.append(ds.error.sel(task=task, network=network).values.clip(1e-16))
+    series = ds.sel(task=str(ds.task.values[-1]), network=str(ds.network.values[0]))
+    good = int(((series.error < 1e-3) & (series.distance <= 0.01)).sum())
     fig = theme.figure(
-        title="Single units extrapolate exactly; in series they often do not",
-        subtitle=f"Trained on {ds.attrs['train_range']}, asked on {ds.attrs['test_range']}; one dot a seed",
-        alt="Mean squared error on the larger range, on a logarithmic axis, one dot a seed. Medians: "
+        title=f"Single units extrapolate to rounding; in series {good} of {ds.sizes['seed']} do",
+        subtitle=f"Trained on {ds.attrs['train_range']}, tested on {ds.attrs['test_range']}; one dot per seed",
+        alt="Mean squared error on the larger range, on a logarithmic axis, one dot per seed. Medians: "
         + ", ".join(
             f"{t}, {n} {float(median.sel(task=t, network=n)):.2g}" for t in ds.task.values for n in ds.network.values
         )
@@ -625,17 +674,19 @@ def plot_duplicates(ds: xr.Dataset) -> Figure:
     fits = ds.error.values <= 1e-6
     both = fits & fits.T
     np.fill_diagonal(both, False)
-    one = fits & ~fits.T
+    one = ds.one_way.values
     taken = both.any(1)
     names = ds.activation.values[taken]
     z = np.where(both, 2.0, np.where(one, 1.0, 0.0))[np.ix_(taken, taken)]
     pairs = int(both.sum() // 2)
     fig = theme.figure(
         title=f"{len(ds.activation)} names, {pairs} pairs that are one function",
-        subtitle="Dark: each fits the other within 10⁻⁶; light: the column fits the row, not the row the column",
+        subtitle=f"The {len(names)} with a twin. Dark: each fits the other (10⁻⁶); light: only the column fits the row",
         alt=f"A map of {len(names)} activations by themselves, those that coincide with at least one other. {pairs} pairs fit "
         f"each other exactly: {', '.join(str(p) for p in ds.pair.values[:6])}, and so on. Of all {len(ds.activation)} names "
-        f"{int(one.sum())} fits work in one direction only.",
+        f"{int(one.sum())} fits work in one direction only, steps aside.",
+        x="Function that fits",
+        y="Function that is fitted",
         height=640,
     )
     theme.add_heatmap(fig, z, names, names)
@@ -668,7 +719,7 @@ def plot_slide(ds: xr.Dataset) -> Figure:
         if label:
             fig.add_annotation(x=-5, y=float(curve[0]), text=label, showarrow=False, xanchor="right", xshift=-4)
     theme.add_theory(fig, ds.position[near], elu, "ELU")
-    fig.update_xaxes(range=[-6, 1.1])
+    fig.update_xaxes(range=[-5.7, 1.1])
     fig.update_layout(margin={"r": 60})
     return fig
 
@@ -683,8 +734,8 @@ def plot_learnt_shapes(ds: xr.Dataset) -> Figure:
     fig = theme.figure(
         title=f"The best learnt shape and the best fixed one differ by {100 * abs(gain):.1f} points",
         subtitle=f"Digits, {ds.attrs['num_train']} for training, {ds.sizes['seed']} seeds and splits",
-        alt="Left: the activations learnt, one curve a seed, beside what they started from. Right: accuracy on test digits, "
-        "one dot a seed. Means: "
+        alt="Left: the activations learnt, one curve per seed, beside what they started from. Right: accuracy on test digits, "
+        "one dot per seed. Means: "
         + ", ".join(f"{a} {float(mean.sel(activation=a)):.3f}" for a in ds.activation.values)
         + ".",
     )

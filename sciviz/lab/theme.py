@@ -61,11 +61,11 @@ class Figure(go.Figure):  # type: ignore[misc]
         none. It is what an explorer's redrawing used to spend most of its time on.
         """
         given = {**(dict1 or {}), **kwargs}
-        now = self.layout.to_plotly_json()
+        now: dict[str, Any] = self["layout"].to_plotly_json()
         if overwrite or not _plain(given, now):
             super().update_layout(dict1, overwrite, **kwargs)
         else:
-            self.layout = _merged(now, given)
+            self["layout"] = _merged(now, given)
         return self
 
 

@@ -1,9 +1,10 @@
-"""One adaptive step of many rows as one compiled function: `solve(CompiledField(func), ...)`.
+"""A few adaptive steps of many rows as one compiled function: `solve(CompiledField(func), ...)`.
 
 `stepping.AdaptiveRun.step` is the plain form: the same arithmetic, a few dozen tensor operations of a few microseconds
-each, which is what small states cost. `torch.compile` turns a whole step, the user's function in it, into a handful of
+each, which is what small states cost. `torch.compile` turns whole steps, the user's function in them, into a handful of
 loops. It takes tens of seconds the first time and needs a C++ compiler, so it is asked for, never assumed; tests hold
-both forms together.
+both forms together. Calling what is compiled costs several times as much as its arithmetic, so a call takes four steps;
+rows that arrive in the first of them stand still in the others.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from sciviz.ode.stepping import (
 from sciviz.ode.tableaus import Tableau
 
 Step = Callable[..., tuple[Tensor, ...]]
+STRIDE = 4
 
 
 class CompiledField:
@@ -60,10 +62,10 @@ class CompiledField:
         return self.func(t, y)
 
     def step(self, table: Tableau, sign: float, dense: bool) -> Step:
-        """Return the compiled step for a method and a direction of time."""
+        """Return the compiled steps, `STRIDE` of them in one call, for a method and a direction of time."""
         key = (table.name, sign, dense)
         if key not in self._steps:
-            step: Any = step_function(self.func, table, sign, dense)
+            step: Any = several(step_function(self.func, table, sign, dense), STRIDE)
             # torch limits how often one code object is compiled, and all closures of a function share theirs.
             own = types.FunctionType(
                 step.__code__.replace(), step.__globals__, step.__name__, step.__defaults__, step.__closure__
@@ -107,10 +109,28 @@ def step_function(func: Callable[[Tensor, Tensor], Tensor], table: Tableau, sign
         tried = torch.minimum(torch.minimum(h * factor, limit), left_next)
         accept_state = accept.view(shape)
         y_next, f_next = torch.where(accept_state, y_end, y), torch.where(accept_state, k, f)
+        # A polynomial for each power of θ; a row of nothing where no output lies inside a step.
         kept = torch.stack([combine(row, [y, *slopes]) for row in rows_of_matrix]) if dense else y.new_empty(0)
         return y_next, f_next, tried, moved, left_next, memory_next, error, kept
 
     return step
+
+
+def several(step: Step, count: int) -> Step:
+    """Return `count` attempts in a row: the last state, slope and memory, and a stack of each of the other results."""
+
+    def steps(
+        y: Tensor, f: Tensor, h: Tensor, left: Tensor, memory: Tensor, end: Tensor, limit: Tensor, rtol: Tensor,
+        atol: Tensor,
+    ) -> tuple[Tensor, ...]:  # fmt: skip
+        history, polynomials = [], []
+        for _ in range(count):
+            y, f, h, moved, left, memory, error, kept = step(y, f, h, left, memory, end, limit, rtol, atol)
+            history.append((h, moved, left, error))
+            polynomials.append(kept)
+        return y, f, memory, *(torch.stack(part) for part in zip(*history, strict=True)), torch.stack(polynomials, 1)
+
+    return steps
 
 
 class PoisonedError(Exception):
@@ -118,7 +138,9 @@ class PoisonedError(Exception):
 
 
 class CompiledRun(AdaptiveRun):
-    """`AdaptiveRun` with its step compiled."""
+    """`AdaptiveRun` with its steps compiled, `STRIDE` at a time."""
+
+    stride = STRIDE
 
     def __init__(self, rhs: RightHandSide, y0: Tensor, f0: Tensor, plan: Plan) -> None:
         super().__init__(rhs, y0, f0, plan)
@@ -130,10 +152,16 @@ class CompiledRun(AdaptiveRun):
         largest = float("inf") if plan.max_step is None else plan.max_step
         self.limit = torch.tensor(largest, dtype=self.clock, device=y0.device)
 
-    def step(self, n: int) -> None:
-        """Attempt one step for every row; row `n` of the history is read, row `n` + 1 written."""
+    def advance(self, n: int, room: int) -> int:
+        """Attempt `STRIDE` steps for every row from row `n` of the history on, or a single one where fewer are allowed."""
         stepper = self.stepper
-        y, self.f, tried, moved, left, self.memory, error, kept = self.compiled(
+        if room < STRIDE:
+            if isinstance(stepper, BufferedStepper):
+                # Plain steps work in the buffer, which compiled ones leave alone.
+                stepper.buffer[0].copy_(stepper.y)
+                stepper.y = stepper.buffer[0]
+            return super().advance(n, room)
+        y, self.f, self.memory, tried, moved, left, error, kept = self.compiled(
             stepper.y,
             self.f,
             self.tried_rows[n],
@@ -144,16 +172,17 @@ class CompiledRun(AdaptiveRun):
             self.rtol,
             self.atol,
         )
-        self.rhs.calls += self.table.evaluations_per_step
-        self.tried_rows[n + 1].copy_(tried)
-        self.moved_rows[n].copy_(moved)
-        self.left_rows[n + 1].copy_(left)
-        self.error_rows[n].copy_(error)
+        self.rhs.calls += STRIDE * self.table.evaluations_per_step
+        self.tried[n + 1 : n + 1 + STRIDE] = tried
+        self.moved[n : n + STRIDE] = moved
+        self.left[n + 1 : n + 1 + STRIDE] = left
+        self.errors[n : n + STRIDE] = error
         if isinstance(stepper, BufferedStepper):
             if self.want_dense:
-                stepper.polynomials[:, n].copy_(kept)
+                stepper.polynomials[:, n : n + STRIDE] = kept
         else:
             if bool((error >= HOPELESS).any()):
                 raise PoisonedError
-            stepper.stages.append(kept)
+            stepper.stages += kept.unbind(1)
         stepper.y = y
+        return STRIDE

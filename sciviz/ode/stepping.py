@@ -454,6 +454,8 @@ def initial_step(
 class AdaptiveRun:
     """The state of one adaptive integration; `integrate_adaptive` drives it."""
 
+    stride = 1  # attempts that `advance` makes where it may
+
     def __init__(self, rhs: RightHandSide, y0: Tensor, f0: Tensor, plan: Plan) -> None:
         self.rhs, self.plan, self.table = rhs, plan, plan.table
         rows, device = y0.shape[0], y0.device
@@ -465,7 +467,8 @@ class AdaptiveRun:
         self.rows = torch.arange(rows, device=device)
         self.want_dense = len(times) > 2 or plan.event is not None
         per_step = (len(self.table.dense[0]) + 1) * max(1, y0.numel()) * y0.element_size()
-        self.chunk = max(1, min(CHUNK, CHUNK_BYTES // per_step)) if self.want_dense else CHUNK
+        chunk = max(1, min(CHUNK, CHUNK_BYTES // per_step)) if self.want_dense else CHUNK
+        self.chunk = max(1, chunk // self.stride) * self.stride
         self.nodes = torch.tensor(self.table.nodes, dtype=self.clock, device=device)
         self.attempts = torch.zeros(rows, dtype=torch.int64, device=device)
         self.accepted = torch.zeros_like(self.attempts)
@@ -592,6 +595,11 @@ class AdaptiveRun:
             if crossing is not None:
                 left_next.masked_fill_(crossing, 0.0)
                 self.tried_rows[n + 1].masked_fill_(crossing, 0.0)
+
+    def advance(self, n: int, room: int) -> int:
+        """Make one attempt or more, at most `room`; return how many."""
+        self.step(n)
+        return 1
 
     def finished(self, n: int) -> bool:
         """Tell whether every row has arrived."""
@@ -787,9 +795,9 @@ def integrate_adaptive(rhs: RightHandSide, y0: Tensor, f0: Tensor, plan: Plan) -
     ask_every = 1 if y0.device.type == "cpu" else 4
     total = n = 0
     while True:
-        run.step(n)
-        n += 1
-        total += 1
+        made = run.advance(n, plan.max_num_steps - total)
+        n += made
+        total += made
         done = (total % ask_every == 0 or n == run.chunk) and run.finished(n)
         if done or n == run.chunk:
             run.flush(n)

@@ -95,8 +95,12 @@ class Worker:
         for line in self.process.stdout:
             if line.startswith("@@"):
                 return dict(json.loads(line[2:]))
-        tail = (self.folder / "log").read_text().strip().splitlines()[-8:]
-        raise RuntimeError(f"{self.contestant.library} ended during {question!r}:\n" + "\n".join(tail))
+        lines = (self.folder / "log").read_text().strip().splitlines()
+        # The traceback is for who runs this; the record keeps its last line, which names no folder of this machine.
+        print("\n".join(lines[-12:]), file=sys.stderr)
+        raise RuntimeError(
+            f"{self.contestant.library} ended during {question!r}: {lines[-1] if lines else 'no message'}"
+        )
 
     def close(self) -> None:
         """End the process."""

@@ -16,13 +16,15 @@ import multiprocessing
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
+
+from host import forget_peak, machine_name, peak_mb, resident_mb  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -196,34 +198,15 @@ GROWTHS = (
 )
 
 
-def _memory() -> Iterator[float]:
-    """Yield zero, then the highest resident size since, in megabytes (NaN where the system does not say)."""
-
-    def read(key: str) -> float:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith(key):
-                return float(line.split()[1]) / 1024
-        return math.nan
-
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-        before = read("VmRSS")
-        yield 0.0
-        yield read("VmHWM") - before
-    except OSError:
-        yield 0.0
-        yield math.nan
-
-
 def _measure(growth: Growth, size: int, out: Any) -> None:
     import torch
 
     torch.set_num_threads(1)
     run = growth.make(size)
-    memory = _memory()
-    next(memory)
+    forget_peak()
+    before = resident_mb()
     run()
-    peak = next(memory)
+    peak = peak_mb() - before
     run()
     times: list[float] = []
     while len(times) < 5 or (sum(times) < 0.5 and len(times) < 50):
@@ -293,7 +276,6 @@ def main() -> None:
         getattr(sciviz, wing)
     found = run(options.only)
     if not options.no_write:
-        from host import machine_name
         from tables import write_growth
 
         path = HERE / "results" / f"growth-{machine_name()}.json"

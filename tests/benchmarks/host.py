@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import re
@@ -29,3 +30,29 @@ def machine_name() -> str:
     about = machine()
     words = re.findall(r"[a-z0-9.]+", about["processor"].lower().replace("(r)", ""))
     return f"{'-'.join(words)}-{about['cores']}-cores"
+
+
+def resident_mb() -> float:
+    """Return what this process holds in memory now, in megabytes; NaN where the system does not say."""
+    return _status("VmRSS")
+
+
+def forget_peak() -> None:
+    """Begin to watch for the highest memory anew; does nothing where the system cannot."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def peak_mb() -> float:
+    """Return the most that this process held since `forget_peak`, in megabytes; NaN where the system does not say."""
+    return _status("VmHWM")
+
+
+def _status(key: str) -> float:
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return math.nan
+    return next((float(line.split()[1]) / 1024 for line in lines if line.startswith(key)), math.nan)

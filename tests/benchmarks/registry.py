@@ -12,7 +12,7 @@ import math
 import pkgutil
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 Rows = dict[str, dict[str, Any]]
@@ -63,10 +63,7 @@ class Target:
                 other = theirs.get("accuracy", {}).get(self.figure)
                 reached = None if other is None else reached / other if other else math.inf
         met = None if reached is None else bool(reached <= self.at_most)
-        said = {
-            "peer": self.peer, "figure": self.figure, "at_most": self.at_most, "says": self.says, "ours": self.ours, "why": self.why,
-        }  # fmt: skip
-        return {**said, "reached": reached, "met": met}
+        return {**asdict(self), "reached": reached, "met": met}
 
 
 @dataclass

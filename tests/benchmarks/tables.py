@@ -54,8 +54,9 @@ def write_tables(kept: dict[str, Any], workloads: list[Workload]) -> None:
             word = {True: "Reached", False: "**Not reached**", None: "Not decided"}[target["met"]]
             lines.append(
                 f"- {word}: {target['says']} ({figure(target['reached'])}, at most {figure(target['at_most'])})."
-                + (f" {target['why']}" if target["met"] is False and target.get("why") else "")
             )
+        missed = dict.fromkeys(target["why"] for target in entry["targets"] or [] if target["met"] is False)
+        lines += [f"- Why not: {why}" for why in missed if why]
         if workload.not_alike:
             lines.append(f"- Not like for like: {workload.not_alike}")
         lines += [f"- Measured {entry['date']}, load of the machine {entry['load']}.", ""]

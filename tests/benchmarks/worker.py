@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gc
 import json
-import resource
 import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
@@ -18,6 +17,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from host import forget_peak, peak_mb, resident_mb
 from registry import find_contestant
 
 
@@ -41,7 +41,7 @@ def main() -> None:
             except ImportError:
                 pass
             run = contestant.make()
-            base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            base = resident_mb()
             start = time.perf_counter()
             outcome = run()
             cold = time.perf_counter() - start
@@ -57,11 +57,11 @@ def main() -> None:
             reply(seconds=cold, versions=versions)
         elif word == "run":
             gc.collect()
+            forget_peak()
             start = time.perf_counter()
             outcome = run()
             seconds = time.perf_counter() - start
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            reply(seconds=seconds, peak_mb=round(peak - base, 1))
+            reply(seconds=seconds, peak_mb=round(peak_mb() - base, 1))
         elif word == "outcome":
             # What the judge needs beside the work itself, and what is not part of its time.
             outcome = {**outcome, **getattr(run, "more", dict)()}

@@ -143,7 +143,8 @@ def single_units_claim(ds: xr.Dataset) -> ClaimResult:
     enough = ds.sizes["seed"] >= 3 and ds.attrs["num_steps"] >= 500
     worst = {str(t): float(ratio.sel(task=t).max()) for t in ratio.task.values}
     spread = "largest ratio " + ", ".join(f"{name} {value:.1g}" for name, value in worst.items())
-    return ClaimResult(shares, bool(min(shares.values()) >= 0.8) if enough else None, text, spread, ds.sizes["seed"])
+    measured = {f"{name}: share of seeds exact": share for name, share in shares.items()}
+    return ClaimResult(measured, bool(min(shares.values()) >= 0.8) if enough else None, text, spread, ds.sizes["seed"])
 
 
 def composite_claim(ds: xr.Dataset) -> ClaimResult:
@@ -157,7 +158,7 @@ def composite_claim(ds: xr.Dataset) -> ClaimResult:
     )
     enough = ds.sizes["seed"] >= 3 and ds.attrs["num_steps"] >= 500
     return ClaimResult(
-        {"exact": exact, "small error in training": fits},
+        {"share of seeds exact": exact, "share with a small error in training": fits},
         exact >= 0.8 if enough else None,
         text,
         None,

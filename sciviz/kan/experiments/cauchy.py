@@ -109,7 +109,9 @@ def sharp_claim(ds: xr.Dataset) -> ClaimResult:
     """`cauchy-xnet/sharp`: Cauchy units fit sharp functions with far lower error than equally many tanh units."""
     median = ds.error.median("seed")
     ratios = {
-        str(t): float(median.sel(target=t, activation="Cauchy") / median.sel(target=t, activation="tanh"))
+        f"{t}: error / tanh's": float(
+            median.sel(target=t, activation="Cauchy") / median.sel(target=t, activation="tanh")
+        )
         for t in ds.target.values
     }
     text = (

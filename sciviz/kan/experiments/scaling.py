@@ -98,7 +98,7 @@ def error_scaling(
     widths: Sequence[int] = (2, 1, 1),
     progress: Progress | None = None,
 ) -> xr.Dataset:
-    """Measure test errors of KANs and perceptrons of equal numbers of parameters, all trained to convergence.
+    """Measure test errors of KANs and perceptrons of equal numbers of parameters, all by a second-order method.
 
     A KAN's grid is extended from one number of cells to the next; for each, perceptrons of two to four layers with at
     least as many parameters are trained. Both get the best of `num_starts` starts for each seed, by training error, and
@@ -187,7 +187,7 @@ def lower_error_claim(ds: xr.Dataset) -> ClaimResult:
     return ClaimResult(
         measured={f"ratio at {sizes[place]} parameters": float(ratio[place]) for place in wanted},
         holds=bool((ratio[wanted] <= 0.1).all()) if decided else None,
-        criterion="median test RMSE of the KAN <= 0.1 x that of the best converged MLP of 2 to 4 layers with at least as "
+        criterion="median test RMSE of the KAN <= 0.1 x that of the best MLP of 2 to 4 layers with at least as "
         "many parameters, at 70 and at 160, at least 3 seeds",
         spread=None,
         seeds=ds.sizes["seed"],

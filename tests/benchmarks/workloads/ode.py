@@ -27,15 +27,22 @@ def _judge_van_der_pol(outcomes: dict[str, Outcome]) -> dict[str, dict[str, floa
     return {name: {"error": float(np.abs(kept["y"] - truth).max())} for name, kept in outcomes.items()}
 
 
+_EAGER = (
+    "A step is a few dozen operations on small tensors, and what torch takes to start each is most of their cost; compiled they "
+    "are one loop, see below."
+)
+_LOOSER = "sciviz, compiled, tolerance 2e-5"
 van_der_pol = Workload(
     "ode/van-der-pol",
     "Van der Pol, μ = 2, 256 trajectories, t ≤ 10, 200 outputs, tolerance 1e-5, float64",
     _judge_van_der_pol,
     targets=(
-        Target("torchdiffeq", 0.25, says="at least 4 times as fast as torchdiffeq"),
+        Target("torchdiffeq", 0.25, says="at least 4 times as fast as torchdiffeq", why=_EAGER),
         Target("", 2.8e-3, "error", says="error at most 2.8e-3"),
         Target("torchdiffeq", 0.25, ours="sciviz, compiled", says="the same, compiled"),
         Target("diffrax", 1.0, ours="sciviz, compiled", says="no slower than diffrax, both warm"),
+        Target("diffrax", 1.0, ours=_LOOSER, says="no slower than diffrax at twice its tolerance"),
+        Target("diffrax", 1.0, "error", ours=_LOOSER, says="and then with no larger an error"),
     ),
     not_alike="torchdiffeq takes one step size for the whole batch; torchode, diffrax and ours one a trajectory. diffrax and ours "
     "(compiled) run compiled code.",
@@ -66,13 +73,22 @@ def _():
     return lambda: {"y": solve(field, y0, t, method="tsit5", rtol=TOLERANCE, atol=TOLERANCE).y}
 
 
-@van_der_pol.contestant("sciviz, compiled", package="sciviz")
-def _():
+def _compiled_oscillator(tolerance: float) -> Any:
     from sciviz.ode import CompiledField, solve
 
     field, y0, t = _torch_setting()
     compiled = CompiledField(field)
-    return lambda: {"y": solve(compiled, y0, t, method="tsit5", rtol=TOLERANCE, atol=TOLERANCE).y}
+    return lambda: {"y": solve(compiled, y0, t, method="tsit5", rtol=tolerance, atol=tolerance).y}
+
+
+@van_der_pol.contestant("sciviz, compiled", package="sciviz")
+def _():
+    return _compiled_oscillator(TOLERANCE)
+
+
+@van_der_pol.contestant(_LOOSER, package="sciviz")
+def _():
+    return _compiled_oscillator(2e-5)
 
 
 @van_der_pol.contestant("torchdiffeq", "torch")
@@ -186,6 +202,9 @@ def _torch_network(grad: bool, solve: Any) -> Any:
     return run
 
 
+_SHARED = "sciviz, one step for the batch, tolerance 2e-6"
+
+
 def _register(work: Workload, grad: bool) -> None:
     @work.contestant("sciviz")
     def _():
@@ -193,25 +212,40 @@ def _register(work: Workload, grad: bool) -> None:
 
         return _torch_network(grad, lambda f, y, t: solve(f, y, t, method="dopri5", rtol=1e-6, atol=1e-6).y[-1])
 
-    @work.contestant("sciviz, compiled", package="sciviz")
-    def _():
+    def compiled_by(tolerance: float) -> Any:
         from sciviz.ode import CompiledField, solve
 
         kept: dict[Any, CompiledField] = {}
 
         def compiled(f: Any, y: Any, t: Any) -> Any:
             field = kept.setdefault(f, CompiledField(f))
-            return solve(field, y, t, method="dopri5", rtol=1e-6, atol=1e-6).y[-1]
+            return solve(field, y, t, method="dopri5", rtol=tolerance, atol=tolerance).y[-1]
 
         return _torch_network(grad, compiled)
 
-    @work.contestant("sciviz, one step for the batch", package="sciviz")
-    def _():
+    def shared_by(tolerance: float) -> Any:
         from sciviz.ode import solve
 
         return _torch_network(
-            grad, lambda f, y, t: solve(f, y, t, method="dopri5", rtol=1e-6, atol=1e-6, per_sample=False).y[-1]
+            grad,
+            lambda f, y, t: solve(f, y, t, method="dopri5", rtol=tolerance, atol=tolerance, per_sample=False).y[-1],
         )
+
+    @work.contestant("sciviz, compiled", package="sciviz")
+    def _():
+        return compiled_by(1e-6)
+
+    @work.contestant("sciviz, compiled, tolerance 4e-6", package="sciviz")
+    def _():
+        return compiled_by(4e-6)
+
+    @work.contestant("sciviz, one step for the batch", package="sciviz")
+    def _():
+        return shared_by(1e-6)
+
+    @work.contestant(_SHARED, package="sciviz")
+    def _():
+        return shared_by(2e-6)
 
     @work.contestant("torchdiffeq", "torch")
     def _():
@@ -272,6 +306,18 @@ def _register(work: Workload, grad: bool) -> None:
         return run
 
 
+_FORWARD = (
+    "The network's evaluations by themselves, 128 with shared steps, take 3.6 of 6.2 ms (torchdiffeq's 110: 3.1 of 10.4, with an "
+    "error 2.4 times ours): what the solver adds is a third of what torchdiffeq adds."
+)
+_BACKWARD = (
+    "The network's evaluations and their gradient by themselves take 9.5 ms with shared steps and 12 ms with steps of a "
+    "sample's own; half of torchdiffeq's time is 10.5."
+)
+_COMPILED = (
+    "diffrax is one program from the first step to the last; ours comes back to Python every four steps, and calls a matrix "
+    "library for each layer of this small network. Forward and backward, below, it is level."
+)
 _UNLIKE = (
     "float32. torchdiffeq takes one step size for the whole batch, the others one a trajectory; diffrax and ours (compiled) "
     "run compiled code."
@@ -281,12 +327,26 @@ network_forward = Workload(
     "MLP 4-32-4, batch 256, t ≤ 10, tolerance 1e-6, forward",
     _judge_network,
     targets=(
-        Target("torchdiffeq", 0.5, says="at least twice as fast as torchdiffeq"),
+        Target("torchdiffeq", 0.5, says="at least twice as fast as torchdiffeq", why=_FORWARD),
         Target(
-            "torchdiffeq", 0.5, ours="sciviz, one step for the batch", says="the same with steps shared as theirs are"
+            "torchdiffeq",
+            0.5,
+            ours="sciviz, one step for the batch",
+            says="the same with steps shared as theirs are",
+            why=_FORWARD,
         ),
         Target("torchdiffeq", 1.0, "error", says="error no larger"),
-        Target("diffrax", 1.2, ours="sciviz, compiled", says="compiled within 1.2 times diffrax, both warm"),
+        Target(
+            "torchdiffeq",
+            0.5,
+            ours=_SHARED,
+            says="at least twice as fast with shared steps at twice their tolerance",
+            why=_FORWARD,
+        ),
+        Target("torchdiffeq", 1.0, "error", ours=_SHARED, says="and then with no larger an error"),
+        Target(
+            "diffrax", 1.2, ours="sciviz, compiled", says="compiled within 1.2 times diffrax, both warm", why=_COMPILED
+        ),
     ),
     not_alike=_UNLIKE,
 )
@@ -295,11 +355,23 @@ network_both = Workload(
     "MLP 4-32-4, batch 256, t ≤ 10, tolerance 1e-6, forward and backward",
     _judge_network,
     targets=(
-        Target("torchdiffeq", 0.5, says="at least twice as fast as torchdiffeq"),
+        Target("torchdiffeq", 0.5, says="at least twice as fast as torchdiffeq", why=_BACKWARD),
         Target(
-            "torchdiffeq", 0.5, ours="sciviz, one step for the batch", says="the same with steps shared as theirs are"
+            "torchdiffeq",
+            0.5,
+            ours="sciviz, one step for the batch",
+            says="the same with steps shared as theirs are",
+            why=_BACKWARD,
         ),
         Target("torchdiffeq", 1.0, "gradient_error", says="gradient error no larger"),
+        Target(
+            "torchdiffeq",
+            0.5,
+            ours=_SHARED,
+            says="at least twice as fast with shared steps at twice their tolerance",
+            why=_BACKWARD,
+        ),
+        Target("torchdiffeq", 1.0, "gradient_error", ours=_SHARED, says="and then with no larger a gradient error"),
         Target("diffrax", 1.2, ours="sciviz, compiled", says="compiled within 1.2 times diffrax, both warm"),
     ),
     not_alike=_UNLIKE,

@@ -140,6 +140,8 @@ def test_snake_claims_follow_their_criteria(tiny):
     near = errors(ReLU=10.0, tanh=0.3 * zero, **{"a0.5": 0, "a1": 0, "a3": 0.04 * zero})
     assert [c(near).holds for c in (snake.snake_claim, snake.frequency_claim, snake.outside_claim)] == [False] * 3
     assert snake.snake_claim(changed(good, train_error=0.5)).holds is None, "what was not fitted cannot be continued"
+    assert "with a = 0.5 it fails in 3 of 3 seeds" in figures.plot_periodic_errors(good).layout.title.text
+    assert "with every a" in figures.plot_periodic_errors(near).layout.title.text
 
 
 def test_sharp_and_heat_claims_follow_their_criteria(tiny):
@@ -177,6 +179,11 @@ def test_a_match_without_a_stated_identity_breaks_the_duplicates_claim():
     assert activation_survey.duplicates_claim(ds).holds is True and activation_survey.one_way_claim(ds).holds is True
     assert activation_survey.duplicates_claim(changed(ds, stated=False)).holds is False
     assert activation_survey.duplicates_claim(changed(ds, fresh_error=1e-3)).holds is False
+    one_way = ds.one_way.to_pandas()
+    assert one_way.loc["relu", "ReLU6"] and not one_way.loc["ReLU6", "relu"]
+    # That a steep ramp passes between two points says nothing; and what equals ReLU6 is treated like it.
+    assert not one_way.loc[list(activation_survey.STEPS)].to_numpy().any()
+    assert one_way["ReLU6"].equals(one_way["hard tanh"]) and one_way["ReLU6"].equals(one_way["hard sigmoid"])
 
 
 def test_learnt_shape_claim_follows_its_criterion(tiny):

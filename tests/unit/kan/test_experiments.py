@@ -122,6 +122,27 @@ def test_kepler_is_found_without_noise():
     assert str(ds.forms[0, 0].item()).startswith("log, log")
 
 
+def test_the_figure_of_exponents_names_the_level_at_which_they_move_most(tiny):
+    moved = tiny["law"].copy(deep=True)
+    moved.exponent[:] = np.array([1.5, -0.5])[:, None, None]
+    moved.exponent[0, 0, 0] = 1.7
+    assert "by up to 0.2 at 0%" in figures.plot_rediscovery(moved).layout.title.text
+
+
+def test_a_formula_is_asked_outside_its_data():
+    ds = experiments.recover_formula(seed=0, num_seeds=1)
+    assert float(ds.exact[0]) == 1 and float(ds.outside[0]) == pytest.approx(np.exp(4))
+
+
+def test_an_edge_that_does_little_is_drawn_flat():
+    ds = drawn_network()
+    ds.value[0] = 1e-3 * ds.value[1].values
+    first = next(
+        trace for trace in figures.plot_network(ds).data if str(trace.name).startswith("edge from node 0 to node 0")
+    )
+    assert np.ptp(first.y) < 0.01
+
+
 def test_the_exact_solution_solves_the_equation():
     from sciviz.kan.experiments.poisson import residual, solution
 

@@ -228,7 +228,7 @@ class TestGraphPanel:
             assert panel.form.label.endswith("(suggested)")
             buttons["fix"].click()
             buttons["refit"].click()
-            assert f"Error (RMSE): {editor.error:#.3g}" in panel._readout.value
+            assert f"Error on these data (RMSE): {editor.error:#.3g}" in panel._readout.value
         assert editor.text == "f(x, y) = exp(y**2)*exp(sin(pi*x))"
         assert editor.text in panel._readout.value and editor.error < 1e-8
         buttons["restart"].click()

@@ -12,6 +12,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional
 
 from sciviz.lab.checks import check_int, check_same_last_dim
+from sciviz.lab.products import linear, times_transpose
 
 
 class VelocityField(nn.Module):
@@ -97,10 +98,14 @@ class VelocityField(nn.Module):
             weight, bias = self.weights[layer], self.biases[layer]
             if weight.grad is None or bias.grad is None:
                 weight.grad, bias.grad = torch.empty_like(weight), torch.empty_like(bias)
-            torch.matmul(kept[layer].transpose(-1, -2), back, out=weight.grad)
+            if back.ndim == 2:
+                weight.grad = times_transpose(kept[layer].mT, back.mT)
+            else:
+                torch.matmul(kept[layer].transpose(-1, -2), back, out=weight.grad)
             torch.sum(back, dim=-2, keepdim=back.ndim == 3, out=bias.grad)
             if layer:
-                back = torch.ops.aten.silu_backward(back @ weight.transpose(-1, -2), before[layer - 1])
+                back = times_transpose(back, weight) if back.ndim == 2 else back @ weight.transpose(-1, -2)
+                back = torch.ops.aten.silu_backward(back, before[layer - 1])
         return loss
 
     def member(self, index: int) -> VelocityField:
@@ -124,7 +129,7 @@ class VelocityField(nn.Module):
 
 
 def _affine(h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return torch.addmm(bias, h, weight) if h.ndim == 2 else torch.baddbmm(bias, h, weight)
+    return linear(h, weight.mT, bias) if h.ndim == 2 else torch.baddbmm(bias, h, weight)
 
 
 def _uniform(shape: tuple[int, ...], bound: float, generator: Generator) -> Tensor:

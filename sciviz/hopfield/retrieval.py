@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sciviz.lab.checks import check_int, check_ndim, check_nonnegative, check_positive, check_same_last_dim
+from sciviz.lab.products import times_transpose
 
 SCORES_AT_ONCE = {"cpu": 2**18, "cuda": 2**26}
 """Scores that `retrieve_blocked` holds at a time by default: a megabyte in float32 on a CPU, which stays in a core's
@@ -96,32 +97,6 @@ def iterate(
     return Iteration(state, steps, ~moving)
 
 
-def _times_transpose(a: Tensor, b: Tensor) -> Tensor:
-    """Return a bᵀ, through oneDNN where torch would call a BLAS that leaves the processor's wide vectors idle.
-
-    Torch hands float32 products on a CPU to MKL, which on some processors runs at less than half of oneDNN's rate. The
-    operator is the one that torch's own compiler emits; it knows no gradients, and where it is missing `@` does the same.
-    """
-    plain = a.dtype != torch.float32 or a.device.type != "cpu" or not _HAS_ONEDNN
-    if plain or (torch.is_grad_enabled() and (a.requires_grad or b.requires_grad)):
-        return a @ b.mT
-    product: Tensor = torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "")
-    return product
-
-
-def _find_onednn() -> bool:
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        return False
-    try:
-        a, b = torch.arange(6.0).view(2, 3), torch.arange(12.0).view(3, 4).T
-        return torch.equal(torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], ""), a @ b.T)
-    except (AttributeError, RuntimeError, NotImplementedError, TypeError):
-        return False
-
-
-_HAS_ONEDNN = _find_onednn()
-
-
 class BlockAnswer(NamedTuple):
     """What one block of patterns answers: its softmax average, and the logarithm of its sum of exponentials."""
 
@@ -134,13 +109,13 @@ def _ask_block(block: Tensor, scaled: Tensor) -> BlockAnswer:
         q, k = scaled[None, None], block[None, None]
         mean, log_sum = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, k, scale=1.0)
         return BlockAnswer(mean[0, 0], log_sum[0, 0, :, None].to(mean))
-    scores = _times_transpose(scaled, block)
+    scores = times_transpose(scaled, block)
     highest = scores.amax(-1, keepdim=True)
     in_place = not (torch.is_grad_enabled() and scores.requires_grad)
     weights = torch.softmax(scores, -1, out=scores) if in_place else torch.softmax(scores, -1)
     # Of the highest score s the softmax is exp(s − ℓ): its logarithm gives ℓ without another pass of exponentials.
     log_sum = highest - weights.amax(-1, keepdim=True).log()
-    return BlockAnswer(_times_transpose(weights, block.mT), log_sum)
+    return BlockAnswer(times_transpose(weights, block.mT), log_sum)
 
 
 def _prefers_flash(block: Tensor, query: Tensor) -> bool:

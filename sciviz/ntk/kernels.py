@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, jacrev, jvp, vjp, vmap
 
 from sciviz.lab.checks import check_choice, check_finite, check_int
+from sciviz.lab.products import times_transpose
 from sciviz.ntk.networks import ACTIVATIONS, MLP, ScaledLinear, ensemble_layers
 
 METHODS = ("auto", "jacobian", "ntvp", "structured")
@@ -493,16 +494,16 @@ def _dense_block(
     shape = (n1, n2) if job.trace else (n1, num_outputs, n2, num_outputs)
     total = torch.zeros(shape, dtype=next(iter(job.params.values())).dtype, device=X.device)
     for one, two in zip(first, second, strict=True):
-        inputs = one.inputs[rows] @ two.inputs[columns].T
+        inputs = times_transpose(one.inputs[rows], two.inputs[columns])
         inputs.mul_(one.weight_factor).add_(one.bias_factor)
         if job.trace:
             left = one.sensitivities[rows].flatten(1)
             right = two.sensitivities[columns].flatten(1)
-            total.addcmul_(inputs, left @ right.T, value=1 / num_outputs)
+            total.addcmul_(inputs, times_transpose(left, right), value=1 / num_outputs)
         else:
             left = one.sensitivities[rows].flatten(0, 1)
             right = two.sensitivities[columns].flatten(0, 1)
-            total.addcmul_(inputs[:, None, :, None], (left @ right.T).view(shape))
+            total.addcmul_(inputs[:, None, :, None], times_transpose(left, right).view(shape))
     return total
 
 

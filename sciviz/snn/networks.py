@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sciviz.lab.checks import check_choice, check_int, check_nonnegative, check_positive
+from sciviz.lab.products import linear
 from sciviz.snn.models import Leaky, Neuron
 from sciviz.snn.neurons import Trace
 
@@ -40,7 +41,9 @@ def spread_linear(
     constant = num_steps > 1 and X.stride(0) == 0
     X = X[:1] if constant else X
     if weight.ndim == 2:
-        current = nn.functional.linear(X, weight, bias)
+        # The scratch memory of oneDNN makes the system hand out fresh pages for all that follows: only large products repay it.
+        apply = linear if X.numel() * len(weight) >= 2e8 else nn.functional.linear
+        current = apply(X, weight, bias)
     elif X.ndim == 3:
         flat = nn.functional.linear(X, weight.flatten(0, 1), None if bias is None else bias.flatten())
         current = flat.view(*flat.shape[:2], *weight.shape[:2]).transpose(1, 2)

@@ -186,13 +186,20 @@ def _judge_coupling(outcomes: dict[str, Outcome]) -> dict[str, dict[str, float]]
     return figures
 
 
+_BLOCKS = "sciviz, blocks of 256"
+_COUPLED = (
+    "Pairs within a block are a little longer than the best of the whole batch (see mean squared length), and that is what is "
+    "paid for the time; one training each, whose W2 varies by some hundredths with the seed."
+)
 coupling = Workload(
     "flow/coupling",
     "one mini-batch of 1024 points each side, coupled by optimal transport",
     _judge_coupling,
     targets=(
         Target("torchcfm", 0.2, says="at least 5 times as fast as torchcfm's exact coupling"),
-        Target("torchcfm", 1.0, "W2", says="W2 of a flow trained on batches so coupled no larger"),
+        Target("torchcfm", 0.2, ours=_BLOCKS, says="the same with blocks of 256 points"),
+        Target("torchcfm", 1.0, "W2", says="W2 of a flow trained on batches so coupled no larger", why=_COUPLED),
+        Target("torchcfm", 1.0, "W2", ours=_BLOCKS, says="the same with blocks of 256 points", why=_COUPLED),
     ),
     not_alike="torchcfm solves the batch exactly and then draws pairs from the plan; ours solves exactly within blocks of 128 "
     "points by default, which costs a little in transport (`block=None` is exact, and is listed too). W2 is that of the usual "
@@ -230,6 +237,13 @@ def _():
     from sciviz.flow import minibatch_ot
 
     return _coupled(minibatch_ot)
+
+
+@coupling.contestant(_BLOCKS, package="sciviz")
+def _():
+    from sciviz.flow import minibatch_ot
+
+    return _coupled(lambda x0, x1: minibatch_ot(x0, x1, block=256))
 
 
 @coupling.contestant("sciviz, exact", package="sciviz")

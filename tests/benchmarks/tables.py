@@ -55,7 +55,12 @@ def write_tables(kept: dict[str, Any], workloads: list[Workload]) -> None:
             lines.append(
                 f"- {word}: {target['says']} ({figure(target['reached'])}, at most {figure(target['at_most'])})."
             )
-        missed = dict.fromkeys(target["why"] for target in entry["targets"] or [] if target["met"] is False)
+        reasons = {(target.says, target.ours): target.why for target in workload.targets}
+        missed = dict.fromkeys(
+            reasons.get((target["says"], target["ours"]), "")
+            for target in entry["targets"] or []
+            if target["met"] is False
+        )
         lines += [f"- Why not: {why}" for why in missed if why]
         if workload.not_alike:
             lines.append(f"- Not like for like: {workload.not_alike}")

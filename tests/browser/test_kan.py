@@ -47,7 +47,7 @@ def test_an_edge_is_clicked_tabbed_to_pruned_and_fixed(notebook: Notebook) -> No
         return str(panel.locator(".gtitle").text_content())
 
     def error() -> str:
-        return re.search(r"Error \(RMSE\): ([\d.e+-]+)", panel.inner_text()).group(1)  # type: ignore[union-attr]
+        return re.search(r"Error on these data \(RMSE\): ([\d.e+-]+)", panel.inner_text()).group(1)  # type: ignore[union-attr]
 
     def focused() -> str | None:
         found: str | None = panel.page.evaluate("document.activeElement.getAttribute('data-edge')")

@@ -29,15 +29,21 @@ def times_transpose(a: Float[Tensor, "n k"], b: Float[Tensor, "m k"]) -> Float[T
 
 
 def linear(
-    x: Float[Tensor, "*batch k"], weight: Float[Tensor, "m k"], bias: Float[Tensor, "m"] | None = None
+    x: Float[Tensor, "*batch k"],
+    weight: Float[Tensor, "m k"],
+    bias: Float[Tensor, "m"] | None = None,
+    *,
+    least: float = 0,
 ) -> Float[Tensor, "*batch m"]:
     """Return x Wᵀ + b as `torch.nn.functional.linear` does; where oneDNN serves, forwards and backwards through it.
+
+    `least` is how many products of two numbers it takes, where that is more than usual.
 
     >>> linear(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0]]), torch.tensor([0.5])).item()
     11.5
     """
     # The transforms of torch.func look into the operations that torch itself has.
-    if not _suits(x, weight) or torch._C._are_functorch_transforms_active():
+    if not _suits(x, weight, least) or torch._C._are_functorch_transforms_active():
         return nn.functional.linear(x, weight, bias)
     result: Tensor = _Linear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
     return result
@@ -76,10 +82,10 @@ class _Linear(torch.autograd.Function):
         return torch.stack([part for part in parts if part is not None]).sum(0)
 
 
-def _suits(a: Tensor, b: Tensor) -> bool:
+def _suits(a: Tensor, b: Tensor, least: float = 0) -> bool:
     """Whether oneDNN can make the product, and it is large enough to repay the longer way there."""
     on_cpu = a.device.type == b.device.type == "cpu" and a.dtype == b.dtype == torch.float32
-    return _HAS_ONEDNN and on_cpu and a.numel() * len(b) >= LEAST
+    return _HAS_ONEDNN and on_cpu and a.numel() * len(b) >= max(LEAST, least)
 
 
 def _find_onednn() -> bool:

@@ -42,8 +42,7 @@ def spread_linear(
     X = X[:1] if constant else X
     if weight.ndim == 2:
         # The scratch memory of oneDNN makes the system hand out fresh pages for all that follows: only large products repay it.
-        apply = linear if X.numel() * len(weight) >= 2e8 else nn.functional.linear
-        current = apply(X, weight, bias)
+        current = linear(X, weight, bias, least=2e8)
     elif X.ndim == 3:
         flat = nn.functional.linear(X, weight.flatten(0, 1), None if bias is None else bias.flatten())
         current = flat.view(*flat.shape[:2], *weight.shape[:2]).transpose(1, 2)

@@ -203,10 +203,9 @@ def _measure(growth: Growth, size: int, out: Any) -> None:
 
     torch.set_num_threads(1)
     run = growth.make(size)
-    forget_peak()
-    before = resident_mb()
+    watched, before = forget_peak(), resident_mb()
     run()
-    peak = peak_mb() - before
+    peak = peak_mb() - before if watched else math.nan
     run()
     times: list[float] = []
     while len(times) < 5 or (sum(times) < 0.5 and len(times) < 50):

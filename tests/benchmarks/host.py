@@ -37,12 +37,13 @@ def resident_mb() -> float:
     return _status("VmRSS")
 
 
-def forget_peak() -> None:
-    """Begin to watch for the highest memory anew; does nothing where the system cannot."""
+def forget_peak() -> bool:
+    """Begin to watch for the highest memory anew; return whether the system can."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
-        return
+        return False
+    return True
 
 
 def peak_mb() -> float:

@@ -62,7 +62,7 @@ class Target:
             if self.peer:
                 other = theirs.get("accuracy", {}).get(self.figure)
                 reached = None if other is None else reached / other if other else math.inf
-        met = None if reached is None else bool(reached <= self.at_most)
+        met = None if reached is None or math.isnan(reached) else bool(reached <= self.at_most)
         return {**asdict(self), "reached": reached, "met": met}
 
 

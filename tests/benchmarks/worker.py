@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
@@ -57,11 +58,12 @@ def main() -> None:
             reply(seconds=cold, versions=versions)
         elif word == "run":
             gc.collect()
-            forget_peak()
+            watched = forget_peak()
             start = time.perf_counter()
             outcome = run()
             seconds = time.perf_counter() - start
-            reply(seconds=seconds, peak_mb=round(peak_mb() - base, 1))
+            peak = peak_mb() - base if watched else math.nan
+            reply(seconds=seconds, peak_mb=round(peak, 1))
         elif word == "outcome":
             # What the judge needs beside the work itself, and what is not part of its time.
             outcome = {**outcome, **getattr(run, "more", dict)()}

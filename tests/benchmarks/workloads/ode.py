@@ -322,58 +322,38 @@ _UNLIKE = (
     "float32. torchdiffeq takes one step size for the whole batch, the others one a trajectory; diffrax and ours (compiled) "
     "run compiled code."
 )
+
+
+def _network_targets(error: str, why: str, why_compiled: str = "") -> tuple[Target, ...]:
+    shared = "sciviz, one step for the batch"
+    return (
+        Target("torchdiffeq", 0.5, says="at least twice as fast as torchdiffeq", why=why),
+        Target("torchdiffeq", 0.5, ours=shared, says="the same with steps shared as theirs are", why=why),
+        Target("torchdiffeq", 1.0, error, says=f"{error.replace('_', ' ')} no larger"),
+        Target("torchdiffeq", 0.5, ours=_SHARED, says="the same with shared steps at twice their tolerance", why=why),
+        Target("torchdiffeq", 1.0, error, ours=_SHARED, says=f"and then with {error.replace('_', ' ')} no larger"),
+        Target(
+            "diffrax",
+            1.2,
+            ours="sciviz, compiled",
+            says="compiled within 1.2 times diffrax, both warm",
+            why=why_compiled,
+        ),
+    )
+
+
 network_forward = Workload(
     "ode/network-forward",
     "MLP 4-32-4, batch 256, t ≤ 10, tolerance 1e-6, forward",
     _judge_network,
-    targets=(
-        Target("torchdiffeq", 0.5, says="at least twice as fast as torchdiffeq", why=_FORWARD),
-        Target(
-            "torchdiffeq",
-            0.5,
-            ours="sciviz, one step for the batch",
-            says="the same with steps shared as theirs are",
-            why=_FORWARD,
-        ),
-        Target("torchdiffeq", 1.0, "error", says="error no larger"),
-        Target(
-            "torchdiffeq",
-            0.5,
-            ours=_SHARED,
-            says="at least twice as fast with shared steps at twice their tolerance",
-            why=_FORWARD,
-        ),
-        Target("torchdiffeq", 1.0, "error", ours=_SHARED, says="and then with no larger an error"),
-        Target(
-            "diffrax", 1.2, ours="sciviz, compiled", says="compiled within 1.2 times diffrax, both warm", why=_COMPILED
-        ),
-    ),
+    targets=_network_targets("error", _FORWARD, _COMPILED),
     not_alike=_UNLIKE,
 )
 network_both = Workload(
     "ode/network-backward",
     "MLP 4-32-4, batch 256, t ≤ 10, tolerance 1e-6, forward and backward",
     _judge_network,
-    targets=(
-        Target("torchdiffeq", 0.5, says="at least twice as fast as torchdiffeq", why=_BACKWARD),
-        Target(
-            "torchdiffeq",
-            0.5,
-            ours="sciviz, one step for the batch",
-            says="the same with steps shared as theirs are",
-            why=_BACKWARD,
-        ),
-        Target("torchdiffeq", 1.0, "gradient_error", says="gradient error no larger"),
-        Target(
-            "torchdiffeq",
-            0.5,
-            ours=_SHARED,
-            says="at least twice as fast with shared steps at twice their tolerance",
-            why=_BACKWARD,
-        ),
-        Target("torchdiffeq", 1.0, "gradient_error", ours=_SHARED, says="and then with no larger a gradient error"),
-        Target("diffrax", 1.2, ours="sciviz, compiled", says="compiled within 1.2 times diffrax, both warm"),
-    ),
+    targets=_network_targets("gradient_error", _BACKWARD),
     not_alike=_UNLIKE,
 )
 _register(network_forward, False)

@@ -40,6 +40,10 @@ def test_large_products_go_the_fast_way_and_small_ones_do_not(monkeypatch: pytes
         with torch.autograd.profiler.profile() as seen:
             times_transpose(draw(rows, 100), draw(100, 100))
         assert any("linear_pointwise" in event.name for event in seen.function_events) is wanted
+    for least, wanted in ((0, True), (2e6, False)):
+        with torch.autograd.profiler.profile() as seen:
+            linear(draw(100, 100), draw(100, 100), least=least)
+        assert any("linear_pointwise" in event.name for event in seen.function_events) is wanted
 
 
 def test_views_that_are_not_contiguous() -> None:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from sciviz.kan import splines
 from sciviz.kan.bases import BASES, Basis, BSplines
 from sciviz.lab.checks import check_choice, check_int
+from sciviz.lab.products import product
 
 BASE_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": torch.nn.functional.silu,
@@ -133,7 +134,7 @@ class KANLayer(nn.Module):
         coef, base = self.weights()
         y = self.basis.combine(x, coef)
         if base is not None and self.base_name is not None:
-            y = y + BASE_FUNCTIONS[self.base_name](x) @ base
+            y = y + product(BASE_FUNCTIONS[self.base_name](x), base)
         for (i, o), edge in self.fixed_edges().items():
             onto = torch.zeros(self.num_outputs, dtype=y.dtype, device=y.device)
             onto[o] = 1.0

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag, pad
 
 from sciviz.lab.checks import check_int, check_ndim
+from sciviz.lab.products import product
 
 # Up to this many bases an edge, multiplying by zeros in one matrix product beats looking up what is not zero.
 DENSE_UP_TO = 64
@@ -172,7 +173,8 @@ def _even_bases(x: Tensor, knots: Tensor, cell: Tensor, order: int, derivative: 
     powers = [torch.ones_like(u)]
     for _ in range(order - derivative):
         powers.append(powers[-1] * u)
-    values = torch.stack(powers, -1) @ matrix
+    # Power by power in memory: a product with so small a matrix is fast along rows of many points.
+    values = (matrix.mT @ torch.stack(powers).flatten(1)).view(-1, *u.shape).movedim(0, -1)
     return values / step[..., None] ** derivative if derivative else values
 
 
@@ -205,7 +207,7 @@ def spread(
     [0.0, 0.5, 0.5, 0.0]
     """
     where = first[..., None] + torch.arange(value.shape[-1], device=value.device)
-    return value.new_zeros(*value.shape[:-1], num_bases).scatter(-1, where, value)
+    return value.new_zeros(*value.shape[:-1], num_bases).scatter_(-1, where, value)
 
 
 def sum_plain(
@@ -215,7 +217,7 @@ def sum_plain(
 ) -> Float[Tensor, "... batch out"]:
     """Sum splines over inputs, by one matrix product with all bases: the plain form of `sum_local`."""
     dense = spread(first, value, coef.shape[-2])
-    return dense.flatten(-2) @ coef.flatten(-3, -2)
+    return product(dense.flatten(-2), coef.flatten(-3, -2))
 
 
 def sum_local(

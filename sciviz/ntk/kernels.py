@@ -35,6 +35,7 @@ OUTPUTS = ("full", "trace")
 DEFAULT_MEMORY_LIMIT = 2**30
 
 _Block = Callable[[slice, slice], Tensor]
+_Call = tuple[nn.Linear, Tensor, Tensor]  # a dense layer, its inputs, its outputs
 
 
 def empirical_ntk(
@@ -349,7 +350,7 @@ def _dense_layers(job: _Job) -> list[nn.Linear]:
     return [layer for layer in plain if isinstance(layer, nn.Linear)]
 
 
-def _run_dense(job: _Job, layers: list[nn.Linear], X: Tensor) -> tuple[Tensor, list[tuple[nn.Linear, Tensor, Tensor]]]:
+def _run_dense(job: _Job, layers: list[nn.Linear], X: Tensor) -> tuple[Tensor, list[_Call]]:
     """Output of a batch, and (layer, inputs, outputs) of each dense call, with the graph between them proven."""
     if not X.is_floating_point():
         raise _NotProvenError(f"samples of type {X.dtype}")
@@ -416,6 +417,40 @@ def _prove(job: _Job, output: Tensor, dense_outputs: list[Tensor]) -> None:
         raise _NotProvenError("a parameter that is used more than once")
 
 
+def _is_chain(output: Tensor, calls: list[_Call]) -> bool:
+    """Whether each layer's inputs depend on the layer before it alone, and the output on the last."""
+    number = {result.grad_fn: k for k, (_, _, result) in enumerate(calls)}
+    for k, end in enumerate([inputs for _, inputs, _ in calls] + [output]):
+        reached, seen, waiting = set(), set(), [end.grad_fn]
+        while waiting:
+            node = waiting.pop()
+            if node in number:
+                reached.add(number[node])
+            elif node is not None and node not in seen:
+                seen.add(node)
+                waiting += [parent for parent, _ in node.next_functions]
+        if reached != ({k - 1} if k else set()):
+            return False
+    return True
+
+
+def _chain_gradients(output: Tensor, calls: list[_Call], basis: Float[Tensor, "out n out"]) -> list[Tensor | None]:
+    """Gradients of all outputs by each layer's outputs, (out, n, fan_out).
+
+    Autograd goes through the functions; through a layer goes one product, for which all outputs are one batch.
+    """
+    found: list[Tensor | None] = []
+    end, gradient = output, basis
+    for layer, inputs, result in reversed(calls):
+        (gradient,) = torch.autograd.grad(end, result, gradient, is_grads_batched=True, retain_graph=True)
+        found.append(gradient)
+        with torch.no_grad():
+            weight: Tensor = layer.weight * layer.weight_multiplier if isinstance(layer, ScaledLinear) else layer.weight
+            gradient = times_transpose(gradient.flatten(0, 1), weight.mT).view(*gradient.shape[:2], -1)
+        end = inputs
+    return found[::-1]
+
+
 def _dense_parts(job: _Job, layers: list[nn.Linear], X: Tensor) -> list[_Dense]:
     output, calls = _run_dense(job, layers, X)
     n, num_outputs = output.shape
@@ -423,12 +458,13 @@ def _dense_parts(job: _Job, layers: list[nn.Linear], X: Tensor) -> list[_Dense]:
     if not calls or output.grad_fn is None:
         return []
     # Rows do not depend on each other, so the gradient of a column's sum holds every sample's own gradient.
-    gradients = torch.autograd.grad(
-        output, [result for _, _, result in calls], basis, is_grads_batched=True, allow_unused=True
-    )
+    if _is_chain(output, calls):
+        gradients = _chain_gradients(output, calls, basis)
+    else:
+        results = [result for _, _, result in calls]
+        gradients = list(torch.autograd.grad(output, results, basis, is_grads_batched=True, allow_unused=True))
     parts = []
-    reached: list[Tensor | None] = list(gradients)
-    for (layer, inputs, _), gradient in zip(calls, reached, strict=True):
+    for (layer, inputs, _), gradient in zip(calls, gradients, strict=True):
         if gradient is None:
             continue
         weight = layer.weight_multiplier if isinstance(layer, ScaledLinear) else 1.0

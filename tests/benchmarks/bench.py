@@ -3,7 +3,8 @@
 `make bench` runs it whole. `python tests/benchmarks/bench.py --only ode --rounds 3` runs a part. Every contestant is a
 process of its own, in the environment that its library needs; rounds go round-robin (ours, peer, ours, peer …), first
 with one thread and then with two. What each contestant computed comes back and is judged here against one reference.
-Results are written to results/MACHINE.json, the tables to README.md.
+With `--device cuda` the work that has sizes for a GPU runs there, timed by events in its queue; `--here` takes one
+environment for all, where no other can be made. Results are written to results/MACHINE.json, the tables to README.md.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,9 +34,9 @@ from host import machine, machine_name  # noqa: E402
 from registry import Contestant, Workload, load_workloads  # noqa: E402
 
 
-def python_of(environment: str) -> Path:
-    """Return the interpreter of an environment, made if it is not there yet."""
-    if environment == "ours":
+def python_of(environment: str, here: bool = False) -> Path:
+    """Return the interpreter of an environment, made if it is not there yet; `here`, always this one."""
+    if environment == "ours" or here:
         return Path(sys.executable)
     home = ROOT / ".bench" / environment
     python = home / "bin" / "python"
@@ -58,7 +60,7 @@ def python_of(environment: str) -> Path:
 class Worker:
     """A process that has set up one contestant and runs it when asked."""
 
-    def __init__(self, contestant: Contestant, threads: int, folder: Path) -> None:
+    def __init__(self, contestant: Contestant, threads: int, folder: Path, device: str, here: bool) -> None:
         self.contestant = contestant
         environment = {
             **os.environ,
@@ -72,12 +74,13 @@ class Worker:
         self.log = (folder / "log").open("w")
         self.process = subprocess.Popen(
             [
-                str(python_of(contestant.environment)),
+                str(python_of(contestant.environment, here)),
                 str(HERE / "worker.py"),
                 contestant.workload,
                 contestant.library,
                 str(folder),
                 str(threads),
+                device,
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -109,16 +112,39 @@ class Worker:
         self.log.close()
 
 
-def measure(workload: Workload, threads: int, rounds: int) -> dict[str, Any]:
+def find_ceilings(device: str, threads: int) -> dict[str, float]:
+    """Measure what the device can do at most, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, str(HERE / "ceilings.py"), device, str(threads)],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        env={**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)},
+    )
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def measure(
+    workload: Workload,
+    threads: int,
+    rounds: int,
+    *,
+    device: str = "cpu",
+    here: bool = False,
+    ceilings: dict[str, float] | None = None,
+) -> dict[str, Any]:
     """Run all contestants of a workload in turns and judge what they computed."""
     rows: dict[str, Any] = {}
+    size = workload.sizes.get(device, {})
     with tempfile.TemporaryDirectory() as folder:
         workers: dict[str, Worker] = {}
         try:
             for contestant in workload.contestants:
+                if device not in contestant.devices:
+                    continue
                 place = Path(folder) / contestant.library.replace(" ", "_").replace("/", "_")
                 place.mkdir()
-                worker = Worker(contestant, threads, place)
+                worker = Worker(contestant, threads, place, device, here)
                 try:
                     start = worker.ask("setup")
                 except RuntimeError as error:
@@ -142,21 +168,28 @@ def measure(workload: Workload, threads: int, rounds: int) -> dict[str, Any]:
                 worker.ask("outcome")
                 with np.load(Path(worker.folder) / "outcome.npz") as kept:
                     outcomes[name] = dict(kept)
-            for name, figures in workload.judge(outcomes).items():
+            judged = workload.judge(outcomes, size) if workload.sizes else workload.judge(outcomes)
+            for name, figures in judged.items():
                 rows[name]["accuracy"] = figures
         finally:
             for worker in workers.values():
                 worker.close()
     ours = rows.get("sciviz", {}).get("seconds")
-    for row in rows.values():
+    alike = {contestant.library for contestant in workload.contestants if contestant.alike}
+    floor = workload.floor(size, outcomes["sciviz"]) if workload.floor is not None and "sciviz" in outcomes else None
+    for name, row in rows.items():
         if "error" in row:
             continue
         row["median_s"] = statistics.median(row["seconds"])
         row["spread_s"] = float(np.subtract(*np.percentile(row["seconds"], [75, 25])))
         row["peak_mb"] = max(row["peak_mb"])
-        if ours:
+        if ours and name in alike:
             # Round by round, so that a machine that slows down for a while slows both.
             row["ours_over_it"] = statistics.median(a / b for a, b in zip(ours, row["seconds"], strict=True))
+        if floor is not None and ceilings is not None and name in alike:
+            least, row["bound"] = floor.seconds(ceilings)
+            row["floor"] = asdict(floor)
+            row["share"] = least / row["median_s"]
     return rows
 
 
@@ -166,36 +199,54 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--only", default="", help="workloads whose id contains this")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--here", action="store_true", help="run every contestant in this environment")
     parser.add_argument("--no-write", action="store_true", help="print, write nothing")
     options = parser.parse_args()
-    path = HERE / "results" / f"{machine_name()}.json"
+    on_gpu = options.device == "cuda"
+    path = HERE / "results" / f"{machine_name(options.device)}.json"
     kept = json.loads(path.read_text()) if path.exists() else {"workloads": {}}
-    for workload in load_workloads():
-        if options.only not in workload.id:
-            continue
+    workloads = [
+        workload
+        for workload in load_workloads()
+        if options.only in workload.id and (not on_gpu or options.device in workload.sizes)
+    ]
+    settings = [("cuda", 1)] if on_gpu else [(f"threads={n}", int(n)) for n in options.threads.split(",")]
+    if any(workload.sizes for workload in workloads):
+        for key, threads in settings:
+            kept.setdefault("ceilings", {})[key] = find_ceilings(options.device, threads)
+    for workload in workloads:
         entry = kept["workloads"].setdefault(workload.id, {})
-        for threads in [int(word) for word in options.threads.split(",")]:
-            rows = measure(workload, threads, options.rounds)
-            entry[f"threads={threads}"] = rows
+        for key, threads in settings:
+            rows = measure(
+                workload,
+                threads,
+                options.rounds,
+                device=options.device,
+                here=options.here,
+                ceilings=kept.get("ceilings", {}).get(key),
+            )
+            entry[key] = rows
             entry["date"] = datetime.date.today().isoformat()
             entry["load"] = round(os.getloadavg()[0], 1)
-            entry["targets"] = (
-                [target.verdict(rows) for target in workload.targets] if threads == 1 else entry.get("targets")
-            )
-            print(f"\n{workload.id}, {threads} thread{'s' if threads > 1 else ''}")
+            if key == settings[0][0] and threads == 1:
+                entry["targets"] = [target.verdict(rows) for target in workload.targets]
+            print(f"\n{workload.id}, {key}")
             for name, row in rows.items():
                 if "error" in row:
                     print(f"  {name:36s} {row['error'].splitlines()[-1][:90]}")
-                else:
-                    time = f"{row['median_s'] * 1e3:10.2f} ms ± {row['spread_s'] * 1e3:8.2f}"
-                    ratio = f"ours/it {row.get('ours_over_it', float('nan')):6.2f}"
-                    print(
-                        f"  {name:36s} {time}  {ratio}  {row.get('accuracy', {})}  {row['peak_mb']:.0f} MB", flush=True
-                    )
-            for line in entry["targets"] or []:
+                    continue
+                time = f"{row['median_s'] * 1e3:10.2f} ms ± {row['spread_s'] * 1e3:8.2f}"
+                ratio = f"ours/it {row.get('ours_over_it', float('nan')):6.2f}"
+                share = f"{row['share']:.0%} of {row['bound']}" if "share" in row else ""
+                print(
+                    f"  {name:36s} {time}  {ratio}  {share}  {row.get('accuracy', {})}  {row['peak_mb']:.0f} MB",
+                    flush=True,
+                )
+            for line in entry.get("targets") or []:
                 print("   ", line)
         if not options.no_write:
-            kept.update(machine=machine(), torch=version("torch"))
+            kept.update(machine=machine(options.device), torch=version("torch"))
             path.parent.mkdir(exist_ok=True)
             path.write_text(json.dumps(kept, indent=1) + "\n")
     if not options.no_write:

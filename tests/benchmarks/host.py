@@ -10,24 +10,30 @@ from pathlib import Path
 from typing import Any
 
 
-def machine() -> dict[str, Any]:
-    """Describe this machine."""
+def machine(device: str = "cpu") -> dict[str, Any]:
+    """Describe this machine; with "cuda" its GPU takes the processor's place."""
     name = platform.machine()
     for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
         if line.startswith("model name"):
             name = line.split(":", 1)[1].strip()
             break
+    cores = os.cpu_count()
+    if device == "cuda":
+        import torch
+
+        properties = torch.cuda.get_device_properties(0)
+        name, cores = properties.name, properties.multi_processor_count
     return {
         "processor": name,
-        "cores": os.cpu_count(),
+        "cores": cores,
         "system": platform.system(),
         "python": platform.python_version(),
     }
 
 
-def machine_name() -> str:
+def machine_name(device: str = "cpu") -> str:
     """Return what the files of results are called."""
-    about = machine()
+    about = machine(device)
     words = re.findall(r"[a-z0-9.]+", about["processor"].lower().replace("(r)", ""))
     return f"{'-'.join(words)}-{about['cores']}-cores"
 

@@ -2,7 +2,7 @@
 
 A contestant is a function that sets everything up and returns `run`; each call of `run` does the whole work once and
 returns what it computed, as arrays by name; `run.more()`, where there is one, returns what else the judge needs. It imports its
-library inside, because the file is read in every environment.
+library inside, because the file is read in every environment. Work with a floor is also held to what the device could do.
 """
 
 from __future__ import annotations
@@ -17,23 +17,47 @@ from typing import Any
 
 Rows = dict[str, dict[str, Any]]
 Outcome = dict[str, Any]
+Size = dict[str, int]
+Work = Callable[[], Outcome]
+
+# The share of its floor that work should reach, by what sets the floor.
+AIMS = {"memory": 0.6, "arithmetic": 0.4}
 
 
 @dataclass(frozen=True)
 class Contestant:
+    """`devices` are those that it runs on; `alike` says whether its time may stand beside ours."""
+
     workload: str
     library: str
     environment: str
     package: str
-    make: Callable[[], Callable[[], Outcome]]
-    note: str = ""
+    make: Callable[..., Work]
+    devices: tuple[str, ...] = ("cpu", "cuda")
+    alike: bool = True
+
+
+@dataclass(frozen=True)
+class Floor:
+    """What the work cannot do without: bytes that pass through memory, and operations (a product and a sum are two)."""
+
+    bytes: float
+    operations: float
+    dtype: str = "float32"
+
+    def seconds(self, ceilings: dict[str, float]) -> tuple[float, str]:
+        """Return the least time that a device's measured rates allow, and what sets it: "memory" or "arithmetic"."""
+        by_memory = self.bytes / ceilings["bytes_per_s"]
+        by_arithmetic = self.operations / ceilings[f"{self.dtype}_per_s"]
+        return max((by_memory, "memory"), (by_arithmetic, "arithmetic"))
 
 
 @dataclass(frozen=True)
 class Target:
     """`figure` of sciviz over the same figure of `peer` is at most `at_most`, or sciviz's own figure if `peer` is empty.
 
-    `figure` is "time", "memory" (the peak beyond what the process held before), or what the workload's judge returns.
+    `figure` is "time", "memory" (the peak beyond what the process held before), "aim_over_share" (what share of its floor the
+    work should reach, over that which it does), or what the workload's judge returns.
     `why` says what stands in the way, and is shown where the target is not reached.
     """
 
@@ -57,6 +81,8 @@ class Target:
                 reached = statistics.median(mine / other for mine, other in pairs)
         elif self.figure == "memory" and "peak_mb" in ours and "peak_mb" in theirs:
             reached = ours["peak_mb"] / theirs["peak_mb"] if theirs["peak_mb"] else math.inf
+        elif self.figure == "aim_over_share" and "share" in ours:
+            reached = AIMS[ours["bound"]] / ours["share"]
         elif self.figure in ours.get("accuracy", {}):
             reached = ours["accuracy"][self.figure]
             if self.peer:
@@ -68,21 +94,31 @@ class Target:
 
 @dataclass
 class Workload:
+    """Work with `sizes` runs on each device named there: its contestants and its judge get the sizes, and its title says them."""
+
     id: str
     title: str
-    judge: Callable[[dict[str, Outcome]], dict[str, dict[str, float]]]
+    judge: Callable[..., dict[str, dict[str, float]]]
     targets: tuple[Target, ...] = ()
     rounds: int | None = None
     not_alike: str = ""
+    sizes: dict[str, Size] = field(default_factory=dict)
+    floor: Callable[[Size, Outcome], Floor] | None = None
     contestants: list[Contestant] = field(default_factory=list)
 
     def contestant(
-        self, library: str, environment: str = "ours", package: str = "", note: str = ""
-    ) -> Callable[[Callable[[], Callable[[], Outcome]]], Callable[[], Callable[[], Outcome]]]:
+        self,
+        library: str,
+        environment: str = "ours",
+        package: str = "",
+        *,
+        devices: tuple[str, ...] = ("cpu", "cuda"),
+        alike: bool = True,
+    ) -> Callable[[Callable[..., Work]], Callable[..., Work]]:
         """Register the function below as one that does this work."""
 
-        def keep(make: Callable[[], Callable[[], Outcome]]) -> Callable[[], Callable[[], Outcome]]:
-            self.contestants.append(Contestant(self.id, library, environment, package or library, make, note))
+        def keep(make: Callable[..., Work]) -> Callable[..., Work]:
+            self.contestants.append(Contestant(self.id, library, environment, package or library, make, devices, alike))
             return make
 
         return keep
@@ -97,10 +133,10 @@ def load_workloads() -> list[Workload]:
     return found
 
 
-def find_contestant(workload: str, library: str) -> Contestant:
-    """Return one contestant; its module alone is imported."""
+def find_contestant(workload: str, library: str) -> tuple[Workload, Contestant]:
+    """Return a workload and one of its contestants; its module alone is imported."""
     method = workload.split("/")[0]
     for candidate in importlib.import_module(f"workloads.{method}").WORKLOADS:
         if candidate.id == workload:
-            return next(entry for entry in candidate.contestants if entry.library == library)
+            return candidate, next(entry for entry in candidate.contestants if entry.library == library)
     raise KeyError(workload)

@@ -10,6 +10,7 @@ import json
 import math
 import sys
 import time
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,52 @@ def reply(**values: Any) -> None:
     print("@@" + json.dumps(values), flush=True)
 
 
+class Processor:
+    """How time and memory are taken on a CPU: the clock, and what the process holds."""
+
+    def ready(self) -> None:
+        """Remember what is held before the work."""
+        self.base = resident_mb()
+
+    def measure(self, run: Callable[[], Any]) -> tuple[Any, float, float]:
+        """Return what the work returns, its seconds, and the megabytes that it held at most beyond those before."""
+        watched = forget_peak()
+        start = time.perf_counter()
+        outcome = run()
+        seconds = time.perf_counter() - start
+        return outcome, seconds, peak_mb() - self.base if watched else math.nan
+
+
+class Gpu:
+    """How they are taken on a GPU: events in its own queue, and what torch has given out there."""
+
+    def ready(self) -> None:
+        """Remember what is held before the work."""
+        import torch
+
+        torch.cuda.synchronize()
+        self.base = torch.cuda.memory_allocated()
+
+    def measure(self, run: Callable[[], Any]) -> tuple[Any, float, float]:
+        """Return what the work returns, its seconds, and the megabytes that it held at most beyond those before."""
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        outcome = run()
+        end.record()
+        end.synchronize()
+        peak = (torch.cuda.max_memory_allocated() - self.base) / 2**20
+        return outcome, begin.elapsed_time(end) / 1000, peak
+
+
 def main() -> None:
-    workload, library, folder, threads = sys.argv[1:5]
-    contestant = find_contestant(workload, library)
+    task, library, folder, threads, device = sys.argv[1:6]
+    workload, contestant = find_contestant(task, library)
+    watch = Gpu() if device == "cuda" else Processor()
     run: Any = None
     outcome: Any = None
-    base = 0.0
     for line in sys.stdin:
         word = line.strip()
         if word == "setup":
@@ -41,11 +82,9 @@ def main() -> None:
                 torch.set_num_threads(int(threads))
             except ImportError:
                 pass
-            run = contestant.make()
-            base = resident_mb()
-            start = time.perf_counter()
-            outcome = run()
-            cold = time.perf_counter() - start
+            run = contestant.make(device, workload.sizes[device]) if workload.sizes else contestant.make()
+            watch.ready()
+            outcome, cold, _ = watch.measure(run)
             if cold < 5:
                 for _ in range(2):
                     outcome = run()
@@ -58,11 +97,7 @@ def main() -> None:
             reply(seconds=cold, versions=versions)
         elif word == "run":
             gc.collect()
-            watched = forget_peak()
-            start = time.perf_counter()
-            outcome = run()
-            seconds = time.perf_counter() - start
-            peak = peak_mb() - base if watched else math.nan
+            outcome, seconds, peak = watch.measure(run)
             reply(seconds=seconds, peak_mb=round(peak, 1))
         elif word == "outcome":
             # What the judge needs beside the work itself, and what is not part of its time.

@@ -56,8 +56,6 @@ empirical = Workload(
             "neural-tangents",
             1.0,
             says="no slower than neural-tangents, compiled",
-            why="Two thirds of ours are the matrix products of autograd's backward pass, which torch hands to MKL, on this "
-            "processor at half of oneDNN's rate; what comes after them, the products of the kernel itself, goes through oneDNN.",
         ),
     ),
     not_alike="neural-tangents is compiled by XLA; its compilation is in the column 'first call'.",

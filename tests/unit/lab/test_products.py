@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sciviz.lab import products
-from sciviz.lab.products import linear, times_transpose
+from sciviz.lab.products import linear, product, times_transpose
 
 
 @pytest.fixture(autouse=True)
@@ -95,3 +95,15 @@ def test_only_what_is_wanted_gets_a_gradient() -> None:
     x, weight = draw(5, 6), draw(7, 6).requires_grad_()
     linear(x, weight).sum().backward()
     assert weight.grad is not None and not linear(x, weight.detach()).requires_grad
+
+
+@pytest.mark.parametrize("lead", [(), (3,), (3, 1)], ids=str)
+@pytest.mark.parametrize("members", [(), (3,)], ids=str)
+def test_a_product_is_torchs_own(lead: tuple[int, ...], members: tuple[int, ...]) -> None:
+    ours, theirs = ([draw(*lead, 4, 5).requires_grad_(), draw(*members, 5, 6).requires_grad_()] for _ in range(2))
+    mine, their = product(*ours), theirs[0] @ theirs[1]
+    assert mine.shape == their.shape and torch.allclose(mine, their, atol=1e-5)
+    mine.sin().sum().backward()
+    their.sin().sum().backward()
+    for a, b in zip(ours, theirs, strict=True):
+        assert torch.allclose(a.grad, b.grad, atol=1e-4)

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from sciviz.ntk import empirical_ntk, ensemble_member, ensemble_ntk, init_ensemble, make_mlp
+from sciviz.lab import products
+from sciviz.ntk import empirical_ntk, ensemble_member, ensemble_ntk, init_ensemble, kernels, make_mlp
 from sciviz.ntk.kernels import METHODS
 
 REFERENCE = json.loads((pathlib.Path(__file__).parent / "reference" / "neural_tangents.json").read_text())
@@ -59,6 +60,17 @@ class Functional(nn.Module):
     def forward(self, x):
         h = torch.tanh(self.enter(x))
         return self.leave(h + torch.erf(0.5 * self.middle(h)) ** 2)
+
+
+class Parallel(nn.Module):
+    """Two layers side by side, and the samples themselves beside a later one."""
+
+    def __init__(self):
+        super().__init__()
+        self.left, self.right, self.leave = nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.leave(torch.tanh(self.left(x)) + torch.sin(self.right(x)) + x)
 
 
 class Tied(nn.Module):
@@ -138,6 +150,7 @@ DENSE = {
     "in place": lambda: nn.Sequential(nn.Linear(3, 7), nn.ReLU(inplace=True), nn.Linear(7, 2)),
     "flatten": lambda: nn.Sequential(nn.Flatten(), nn.Linear(3, 7), nn.LeakyReLU(), nn.Linear(7, 2)),
     "functional": Functional,
+    "parallel": Parallel,
     "frozen": frozen,
     "frozen and repeated": frozen_and_repeated,
     "unused": with_unused,
@@ -209,6 +222,19 @@ def test_the_three_ways_agree(name, dtype, shape):
         alone = [empirical_ntk(module, X1, method=m, output=output) for m in ("structured", *GENERIC)]
         for other in alone[1:]:
             agree(other, alone[0], TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("name", DENSE)
+def test_layers_in_a_chain_are_walked_by_products_and_others_by_autograd(name, monkeypatch):
+    module, X = filled(DENSE[name]()).float(), samples(30, 3, dtype=torch.float32)
+    walked = []
+    chain = kernels._chain_gradients
+    monkeypatch.setattr(kernels, "_chain_gradients", lambda *args: walked.append(name) or chain(*args))
+    monkeypatch.setattr(products, "LEAST", 1)
+    found = empirical_ntk(module, X, method="structured")
+    assert bool(walked) is (name not in ("functional", "parallel", "unused"))
+    monkeypatch.setattr(kernels, "_is_chain", lambda *args: False)
+    agree(found, empirical_ntk(module, X, method="structured"), 1e-5)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -434,20 +435,19 @@ def _is_chain(output: Tensor, calls: list[_Call]) -> bool:
     return True
 
 
-def _chain_gradients(output: Tensor, calls: list[_Call], basis: Float[Tensor, "out n out"]) -> list[Tensor | None]:
+def _chain_gradients(output: Tensor, calls: list[_Call], basis: Float[Tensor, "out n out"]) -> list[Tensor]:
     """Gradients of all outputs by each layer's outputs, (out, n, fan_out).
 
     Autograd goes through the functions; through a layer goes one product, for which all outputs are one batch.
     """
-    found: list[Tensor | None] = []
-    end, gradient = output, basis
-    for layer, inputs, result in reversed(calls):
-        (gradient,) = torch.autograd.grad(end, result, gradient, is_grads_batched=True, retain_graph=True)
-        found.append(gradient)
+    last = calls[-1][2]
+    found = list(torch.autograd.grad(output, last, basis, is_grads_batched=True, retain_graph=True))
+    for (layer, inputs, _), (_, _, before) in pairwise(reversed(calls)):
         with torch.no_grad():
             weight: Tensor = layer.weight * layer.weight_multiplier if isinstance(layer, ScaledLinear) else layer.weight
-            gradient = times_transpose(gradient.flatten(0, 1), weight.mT).view(*gradient.shape[:2], -1)
-        end = inputs
+            rows = found[-1].flatten(0, 1)
+            gradient = times_transpose(rows, weight.mT).view(*found[-1].shape[:2], -1)
+        found += torch.autograd.grad(inputs, before, gradient, is_grads_batched=True, retain_graph=True)
     return found[::-1]
 
 
@@ -458,8 +458,9 @@ def _dense_parts(job: _Job, layers: list[nn.Linear], X: Tensor) -> list[_Dense]:
     if not calls or output.grad_fn is None:
         return []
     # Rows do not depend on each other, so the gradient of a column's sum holds every sample's own gradient.
+    gradients: list[Tensor | None]
     if _is_chain(output, calls):
-        gradients = _chain_gradients(output, calls, basis)
+        gradients = [*_chain_gradients(output, calls, basis)]
     else:
         results = [result for _, _, result in calls]
         gradients = list(torch.autograd.grad(output, results, basis, is_grads_batched=True, allow_unused=True))

@@ -140,8 +140,6 @@ def measure(
         workers: dict[str, Worker] = {}
         try:
             for contestant in workload.contestants:
-                if device not in contestant.devices:
-                    continue
                 place = Path(folder) / contestant.library.replace(" ", "_").replace("/", "_")
                 place.mkdir()
                 worker = Worker(contestant, threads, place, device, here)
@@ -176,7 +174,7 @@ def measure(
                 worker.close()
     ours = rows.get("sciviz", {}).get("seconds")
     alike = {contestant.library for contestant in workload.contestants if contestant.alike}
-    floor = workload.floor(size, outcomes["sciviz"]) if workload.floor is not None and "sciviz" in outcomes else None
+    floor = workload.floor_of(device, outcomes["sciviz"]) if "sciviz" in outcomes else None
     for name, row in rows.items():
         if "error" in row:
             continue
@@ -250,9 +248,11 @@ def main() -> None:
             path.parent.mkdir(exist_ok=True)
             path.write_text(json.dumps(kept, indent=1) + "\n")
     if not options.no_write:
-        from tables import write_tables
+        from tables import write_large, write_tables
 
-        write_tables(kept, load_workloads())
+        if not on_gpu:
+            write_tables(kept, load_workloads())
+        write_large([workload for workload in load_workloads() if workload.sizes])
 
 
 if __name__ == "__main__":

@@ -26,14 +26,13 @@ AIMS = {"memory": 0.6, "arithmetic": 0.4}
 
 @dataclass(frozen=True)
 class Contestant:
-    """`devices` are those that it runs on; `alike` says whether its time may stand beside ours."""
+    """`alike` says whether its time may stand beside ours."""
 
     workload: str
     library: str
     environment: str
     package: str
     make: Callable[..., Work]
-    devices: tuple[str, ...] = ("cpu", "cuda")
     alike: bool = True
 
 
@@ -106,19 +105,26 @@ class Workload:
     floor: Callable[[Size, Outcome], Floor] | None = None
     contestants: list[Contestant] = field(default_factory=list)
 
+    def heading(self, device: str) -> str:
+        """Return the title with the sizes for that device in it."""
+        return self.title.format(**self.sizes[device]) if self.sizes else self.title
+
+    def floor_of(self, device: str, outcome: Outcome) -> Floor | None:
+        """Return what the work of that device's size cannot do without; `outcome` is ours, where the floor counts what was done."""
+        return self.floor(self.sizes[device], outcome) if self.floor is not None else None
+
     def contestant(
         self,
         library: str,
         environment: str = "ours",
         package: str = "",
         *,
-        devices: tuple[str, ...] = ("cpu", "cuda"),
         alike: bool = True,
     ) -> Callable[[Callable[..., Work]], Callable[..., Work]]:
         """Register the function below as one that does this work."""
 
         def keep(make: Callable[..., Work]) -> Callable[..., Work]:
-            self.contestants.append(Contestant(self.id, library, environment, package or library, make, devices, alike))
+            self.contestants.append(Contestant(self.id, library, environment, package or library, make, alike))
             return make
 
         return keep

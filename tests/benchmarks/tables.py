@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 from registry import Workload
 
 README = Path(__file__).resolve().parent / "README.md"
+RESULTS = README.parent / "results"
 
 
 def figure(value: float | None) -> str:
@@ -40,7 +42,7 @@ def write_tables(kept: dict[str, Any], workloads: list[Workload]) -> None:
     ]
     for workload in workloads:
         entry = kept["workloads"].get(workload.id)
-        if not entry or "threads=1" not in entry:
+        if not entry or "threads=1" not in entry or workload.sizes:
             continue
         lines += [f"### {workload.title}", ""]
         lines += [
@@ -50,22 +52,93 @@ def write_tables(kept: dict[str, Any], workloads: list[Workload]) -> None:
         two = entry.get("threads=2", {})
         lines += [_row(name, row, two.get(name, {})) for name, row in entry["threads=1"].items()]
         lines.append("")
-        for target in entry["targets"] or []:
-            word = {True: "Reached", False: "**Not reached**", None: "Not decided"}[target["met"]]
-            lines.append(
-                f"- {word}: {target['says']} ({figure(target['reached'])}, at most {figure(target['at_most'])})."
-            )
-        reasons = {(target.says, target.ours): target.why for target in workload.targets}
-        missed = dict.fromkeys(
-            reasons.get((target["says"], target["ours"]), "")
-            for target in entry["targets"] or []
-            if target["met"] is False
-        )
-        lines += [f"- Why not: {why}" for why in missed if why]
+        lines += _verdicts(workload, entry)
         if workload.not_alike:
             lines.append(f"- Not like for like: {workload.not_alike}")
         lines += [f"- Measured {entry['date']}, load of the machine {entry['load']}.", ""]
     _put("bench.py", "Ours beside its peers", lines)
+
+
+DEVICES = {"cuda": "a GPU", "cpu": "a CPU"}
+
+
+def write_large(workloads: list[Workload]) -> None:
+    """Write the work that has sizes for a GPU: its floor, and what each machine that has a record reached of it."""
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))]
+    records = [kept for kept in records if "ceilings" in kept]
+    lines = []
+    for device, key in (("cuda", "cuda"), ("cpu", "threads=1")):
+        found = [kept for kept in records if key in kept["ceilings"]]
+        lines += [f"### On {DEVICES[device]}", ""]
+        if not found:
+            lines += [
+                "**Pending**: no record from such a machine yet. `python tests/benchmarks/bench.py --device cuda` makes it, on a",
+                "machine that has one (with `--here` where the peers are installed beside the course). What is known without it:",
+                "",
+                "| work | floor: bytes | operations | aim |",
+                "|---|---|---|---|",
+            ]
+            for workload in workloads:
+                lines.append(f"| {workload.heading(device)} | {_floor_words(workload, device)} | pending |")
+            lines.append("")
+        for kept in found:
+            about, ceilings = kept["machine"], kept["ceilings"][key]
+            rates = ", ".join(
+                f"{figure(value / 1e9)} {'GB' if name == 'bytes_per_s' else 'Gflop'}/s "
+                f"{'copied' if name == 'bytes_per_s' else 'in products of ' + name.removesuffix('_per_s')}"
+                for name, value in ceilings.items()
+            )
+            lines += [f"{about['processor']}, torch {kept['torch']}. Its own ceilings, measured: {rates}.", ""]
+            for workload in workloads:
+                lines += _large_rows(workload, kept["workloads"].get(workload.id, {}), device, key)
+    _put("bench.py --device", "Work of a GPU's size beside its floor", lines)
+
+
+def _floor_words(workload: Workload, device: str) -> str:
+    try:
+        floor = workload.floor_of(device, {})
+    except KeyError:
+        return "counted from the steps taken | counted from the steps taken"
+    return f"{floor.bytes:.2g} | {floor.operations:.2g} ({floor.dtype})"
+
+
+def _large_rows(workload: Workload, entry: dict[str, Any], device: str, key: str) -> list[str]:
+    if key not in entry:
+        return []
+    lines = [f"**{workload.heading(device)}**", ""]
+    lines += ["| | ms | ours/it | share of the floor | accuracy reached | MB |", "|---|---|---|---|---|---|"]
+    floor = None
+    for name, row in entry[key].items():
+        if "error" in row:
+            lines.append(f"| {name} | not run: {row['error'].splitlines()[-1][:100]} | | | | |")
+            continue
+        floor = floor or row.get("floor")
+        accuracy = ", ".join(f"{word.replace('_', ' ')} {figure(value)}" for word, value in row["accuracy"].items())
+        share = f"{row['share']:.2g} ({row['bound']})" if "share" in row else "–"
+        lines.append(
+            f"| {name} | {row['median_s'] * 1e3:.3g} ± {row['spread_s'] * 1e3:.2g} | {figure(row.get('ours_over_it'))} "
+            f"| {share} | {accuracy} | {row['peak_mb']:.0f} |"
+        )
+    lines.append("")
+    if floor:
+        lines.append(f"- Floor: {floor['bytes']:.2g} bytes, {floor['operations']:.2g} operations in {floor['dtype']}.")
+    lines += _verdicts(workload, entry)
+    if workload.not_alike:
+        lines.append(f"- Not like for like: {workload.not_alike}")
+    return [*lines, f"- Measured {entry['date']}, load of the machine {entry['load']}.", ""]
+
+
+def _verdicts(workload: Workload, entry: dict[str, Any]) -> list[str]:
+    """Say of each target whether it is reached, and of those that are not what stands in the way."""
+    lines = []
+    for target in entry["targets"] or []:
+        word = {True: "Reached", False: "**Not reached**", None: "Not decided"}[target["met"]]
+        lines.append(f"- {word}: {target['says']} ({figure(target['reached'])}, at most {figure(target['at_most'])}).")
+    reasons = {(target.says, target.ours): target.why for target in workload.targets}
+    missed = dict.fromkeys(
+        reasons.get((target["says"], target["ours"]), "") for target in entry["targets"] or [] if target["met"] is False
+    )
+    return [*lines, *(f"- Why not: {why}" for why in missed if why)]
 
 
 def write_growth(kept: dict[str, Any]) -> None:

@@ -67,7 +67,7 @@ def _coupling(batch: int, block: int | None) -> Callable[[], Any]:
     from sciviz.flow import minibatch_ot
 
     x0, x1 = _draw(batch, 2), _draw(batch, 2).flip(0) * 0.3 + 1
-    return lambda: minibatch_ot(x0, x1, block=block)
+    return lambda: minibatch_ot(x0, x1, block=block, passes=1)
 
 
 def _kan(num_cells: int, width: int) -> Callable[[], Any]:

@@ -13,8 +13,13 @@ _DRAWN = """panel => [...panel.querySelectorAll(
   .concat([...panel.querySelectorAll('.js-plotly-plot .heatmaplayer image, .js-plotly-plot .hm image')]
   .map(image => image.getAttribute('href') || image.getAttribute('xlink:href')))"""
 
+# The words in a figure; where a line always runs from corner to corner, its numbers alone change.
+_WRITTEN = "panel => [...panel.querySelectorAll('.js-plotly-plot svg text')].map(text => text.textContent)"
+
 _WATCH = (
-    "() => { window.scivizSeconds = null; const drawn = "
+    "words => { window.scivizSeconds = null; const drawn = words ? "
+    + _WRITTEN
+    + " : "
     + _DRAWN
     + """;
   const handle = document.activeElement, panel = handle.closest('.sciviz-panel');
@@ -79,7 +84,8 @@ def drawn(panel: Any) -> list[str]:
 
 def empty_paths(panel: Any) -> list[str]:
     """Return shapes with a coordinate that is no number."""
-    return [shape[:80] for shape in drawn(panel) if shape and re.search(r"NaN|Infinity|undefined", shape)]
+    shapes = [shape for shape in drawn(panel) if shape and not shape.startswith("data:")]
+    return [shape[:80] for shape in shapes if re.search(r"NaN|Infinity|undefined", shape)]
 
 
 def handles(panel: Any) -> Any:
@@ -87,17 +93,21 @@ def handles(panel: Any) -> Any:
     return panel.locator(".sciviz-controls [role=slider]")
 
 
-def press(panel: Any, handle: Any, key: str, timeout: float = 20) -> float | None:
-    """Press a key on a handle and wait for another drawing; return the seconds it took, None if none came."""
-    before = drawn(panel)
+def press(panel: Any, handle: Any, key: str, timeout: float = 20, *, words: bool = False) -> float | None:
+    """Press a key on a handle and wait for another drawing; return the seconds it took, None if none came.
+
+    With `words`, wait for other words in the figure.
+    """
+    look = _WRITTEN if words else _DRAWN
+    before = panel.evaluate(look)
     handle.focus()
     page = panel.page
     # The time is taken in the page, from the key to the frame in which a shape differs.
-    page.evaluate(_WATCH)
+    page.evaluate(_WATCH, words)
     page.keyboard.press(key)
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
-        if drawn(panel) != before:
+        if panel.evaluate(look) != before:
             page.wait_for_timeout(50)
             seconds: float | None = page.evaluate("window.scivizSeconds")
             return seconds

@@ -4,7 +4,8 @@
 each, which is what small states cost. `torch.compile` turns whole steps, the user's function in them, into a handful of
 loops. It takes tens of seconds the first time and needs a C++ compiler, so it is asked for, never assumed; tests hold
 both forms together. Calling what is compiled costs several times as much as its arithmetic, so a call takes four steps;
-rows that arrive in the first of them stand still in the others.
+rows that arrive in the first of them stand still in the others. Where no gradient is asked for, `fused` lets the small
+layers of a network join the loops.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sciviz.ode.fused import batch_last, fuse, gains
 from sciviz.ode.stepping import (
     GROW,
     HOPELESS,
@@ -25,12 +27,15 @@ from sciviz.ode.stepping import (
     BufferedStepper,
     Plan,
     RightHandSide,
+    column,
     dense_matrix,
 )
 from sciviz.ode.tableaus import Tableau
 
 Step = Callable[..., tuple[Tensor, ...]]
 STRIDE = 4
+# Fewer samples side by side would not fill the processor's vectors.
+ENOUGH = 16
 
 
 class CompiledField:
@@ -56,16 +61,27 @@ class CompiledField:
     def __init__(self, func: Callable[[Tensor, Tensor], Tensor], backend: str = "inductor") -> None:
         self.func, self.backend = func, backend
         self._steps: dict[tuple[Any, ...], Step] = {}
+        self._gains: dict[tuple[Any, ...], bool] = {}
 
     def __call__(self, t: Tensor, y: Tensor) -> Tensor:
         """Evaluate the function itself."""
         return self.func(t, y)
 
-    def step(self, table: Tableau, sign: float, dense: bool) -> Step:
+    def fuses(self, t: Tensor, y: Tensor, f: Tensor) -> bool:
+        """Tell whether the function's small layers should be loops of the compiled step, as `fused` explains."""
+        if y.device.type != "cpu" or len(y) < ENOUGH or y.ndim < 2:
+            return False
+        key = (y.shape[1:], y.dtype)
+        if key not in self._gains:
+            self._gains[key] = gains(self.func, t, y, f)
+        return self._gains[key]
+
+    def step(self, table: Tableau, sign: float, dense: bool, fused: bool = False) -> Step:
         """Return the compiled steps, `STRIDE` of them in one call, for a method and a direction of time."""
-        key = (table.name, sign, dense)
+        key = (table.name, sign, dense, fused)
         if key not in self._steps:
-            step: Any = several(step_function(self.func, table, sign, dense), STRIDE)
+            func = fuse(self.func) if fused else self.func
+            step: Any = several(step_function(func, table, sign, dense), STRIDE)
             # torch limits how often one code object is compiled, and all closures of a function share theirs.
             own = types.FunctionType(
                 step.__code__.replace(), step.__globals__, step.__name__, step.__defaults__, step.__closure__
@@ -145,12 +161,18 @@ class CompiledRun(AdaptiveRun):
     def __init__(self, rhs: RightHandSide, y0: Tensor, f0: Tensor, plan: Plan) -> None:
         super().__init__(rhs, y0, f0, plan)
         assert plan.compiled is not None
-        self.compiled = plan.compiled.step(plan.table, plan.direction, self.want_dense)
+        time = column(plan.times[:1].expand(len(y0)).to(y0.dtype), y0.ndim)
+        fused = not plan.graph and plan.compiled.fuses(time, y0, f0)
+        self.compiled = plan.compiled.step(plan.table, plan.direction, self.want_dense, fused)
+        if fused:
+            self.stepper.y, self.f = batch_last(self.stepper.y), batch_last(self.f)
         self.rtol, self.atol = (
             torch.as_tensor(value, dtype=y0.dtype, device=y0.device) for value in (plan.rtol, plan.atol)
         )
         largest = float("inf") if plan.max_step is None else plan.max_step
-        self.limit = torch.tensor(largest, dtype=self.clock, device=y0.device)
+        # One number each, but no scalars: torch takes those for Python's at first, and begins its analysis again.
+        self.last = self.end.view(1)
+        self.limit = torch.tensor([largest], dtype=self.clock, device=y0.device)
 
     def advance(self, n: int, room: int) -> int:
         """Attempt `STRIDE` steps for every row from row `n` of the history on, or a single one where fewer are allowed."""
@@ -167,7 +189,7 @@ class CompiledRun(AdaptiveRun):
             self.tried_rows[n],
             self.left_rows[n],
             self.memory,
-            self.end,
+            self.last,
             self.limit,
             self.rtol,
             self.atol,

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -250,17 +251,27 @@ class BufferedStepper:
         self.y, *self.slopes = self.buffer.unbind(0)
         self.y.copy_(y)
         self.flat = self.buffer.view(count + 1, -1)
-        self.products = [
-            (self.flat[: i + 1].t(), torch.tensor([1.0, *table.stages[i]], dtype=y.dtype, device=y.device))
-            for i in range(1, count)
-        ]
-        assert table.error is not None
-        self.error_product = (self.flat[1:].t(), torch.tensor(table.error, dtype=y.dtype, device=y.device))
-        self.keep = dense
+        self.table, self.keep = table, dense
         if dense:
             self.matrix = dense_matrix(table, y)
             self.polynomials = y.new_empty((self.matrix.shape[0], chunk, *y.shape))
             self.rows = self.polynomials.view(self.matrix.shape[0], chunk, -1).unbind(1)
+
+    @cached_property
+    def products(self) -> list[tuple[Tensor, Tensor]]:
+        """For each stage but the first what is stacked before it, and its weights; compiled steps never ask."""
+        like = self.flat
+        return [
+            (like[: i + 1].t(), torch.tensor([1.0, *weights], dtype=like.dtype, device=like.device))
+            for i, weights in enumerate(self.table.stages)
+            if i
+        ]
+
+    @cached_property
+    def error_product(self) -> tuple[Tensor, Tensor]:
+        """The stacked slopes, and their weights in the error estimate."""
+        assert self.table.error is not None
+        return self.flat[1:].t(), torch.tensor(self.table.error, dtype=self.flat.dtype, device=self.flat.device)
 
     def attempt(self, rhs: RightHandSide, f: Tensor, h: Tensor | float, times: tuple[Tensor, ...]) -> Attempt:
         """Try one step of sizes `h` from the state, whose slope is `f`."""
@@ -506,8 +517,9 @@ class AdaptiveRun:
         rows = y.shape[0]
         history = torch.zeros((4, self.chunk + 1, rows), dtype=self.clock, device=y.device)
         self.tried, self.moved, self.left, self.errors = history.unbind(0)
+        # Rows at hand are worth their making where each is used; a run that makes strides needs few.
         self.tried_rows, self.moved_rows, self.left_rows, self.error_rows = (
-            part.unbind(0) for part in history.unbind(0)
+            part.unbind(0) if self.stride == 1 else part for part in history.unbind(0)
         )
         self.tried_rows[0].copy_(h)
         self.left_rows[0].copy_(left)

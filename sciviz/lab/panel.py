@@ -407,26 +407,41 @@ class Panel(widgets.VBox):  # type: ignore[misc]
         }
         layout |= {name: None for name in self._drawn["layout"] if name not in new["layout"]}
         if kinds == [trace["type"] for trace in self._drawn["data"]]:
-            # One message for each set of properties: in a message over traces that change in different properties,
-            # plotly's widget takes what it is not told of a trace (a heat map's y) for removed.
-            groups: dict[frozenset[str], list[tuple[Any, dict[str, Any]]]] = {}
+            # A message makes plotly draw once, so there is one a kind of trace, with the layout in the last.
+            kinds_changed: dict[str, list[tuple[Any, dict[str, Any]]]] = {}
             for trace, before, after in zip(self.figure.data, self._drawn["data"], new["data"], strict=True):
                 changed: dict[str, Any] = {name: None for name in before if name not in after}
                 changed |= {name: value for name, value in after.items() if not _same(before.get(name), value)}
                 if changed:
-                    groups.setdefault(frozenset(changed), []).append((trace, changed))
-            for members in groups.values():
+                    kinds_changed.setdefault(trace.type, []).append((trace, changed))
+            messages = list(kinds_changed.values()) or [[]]
+            for number, members in enumerate(messages, start=1):
                 with self.figure.batch_update():
                     for trace, changed in members:
                         trace.update(changed, overwrite=True)
+                    if layout and number == len(messages):
+                        self.figure.layout.update(layout, overwrite=True)
+                    _name_for_all(self.figure)
         else:
             self.figure.data = []
             self.figure.add_traces(list(figure.data))
-        if layout:
             with self.figure.batch_update():
                 self.figure.layout.update(layout, overwrite=True)
         self._drawn = new
         self._names.alt = alt
+
+
+def _name_for_all(figure: Any) -> None:
+    """Have the message that is being put together name the same properties for all of its traces.
+
+    Plotly's widget takes what it is not told of a trace (a heat map's y) for removed.
+    """
+    edits: dict[int, dict[str, Any]] = figure._batch_trace_edits
+    named = {name for edit in edits.values() for name in edit}
+    for number, edit in edits.items():
+        for name in named - edit.keys():
+            value = figure.data[number][name]
+            edit[name] = value.to_plotly_json() if hasattr(value, "to_plotly_json") else value
 
 
 def _positions(control: Any) -> list[tuple[str, Any]]:

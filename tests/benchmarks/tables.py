@@ -186,7 +186,7 @@ def write_person(kept: dict[str, Any]) -> None:
     if "browser" in kept:
         lines += [
             "",
-            "From the key to the frame with another path, in Chromium (at most 150 ms, p95 over its controls):",
+            "From the key to the frame with another path, in Chromium (at most 150 ms, p95 over all of its sliders):",
             "",
         ]
         lines += ["| explorer | moves | median, ms | p95, ms |", "|---|---|---|---|"]

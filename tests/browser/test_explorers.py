@@ -23,6 +23,15 @@ NAMES = list(explorers())
 WINGS = sorted({name.split(".")[0] for name in NAMES})
 
 
+GIVEN = """panel => panel.querySelector('.js-plotly-plot').data.map((trace, number) =>
+  [`${number} ${trace.type} ${trace.name}`, ['x', 'y', 'z'].filter(name => trace[name] != null).join('')])"""
+
+
+def given(panel: Any) -> dict[str, str]:
+    """Return which of x, y and z each trace of the page has."""
+    return dict(panel.evaluate(GIVEN))
+
+
 class EveryExplorer:
     """The tests; a class with a `wing` is made of it for each wing below, which finds its explorers by itself."""
 
@@ -53,6 +62,7 @@ class EveryExplorer:
         for name, panel in self.panels(notebook).items():
             shown(panel)
             assert any(drawn(panel))
+            at_first = given(panel)
             moves = list(self.moves(panel))
             assert moves, f"{name} has nothing to move"
             for control, seconds in moves:
@@ -62,6 +72,9 @@ class EveryExplorer:
             assert [control for control, seconds in moves if seconds is None] == [], name
             assert panel.locator("[role=alert]").count() == 0
             assert empty_paths(panel) == []
+            # What a message leaves out must not be lost on the page.
+            for key, names in given(panel).items():
+                assert names == at_first.get(key, names), (name, key)
         folder = ARTEFACTS / "times"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{self.wing}.json").write_text(json.dumps(times, indent=1) + "\n")

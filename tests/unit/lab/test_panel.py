@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import ipywidgets as widgets
 import numpy as np
 import pytest
+from plotly.basedatatypes import Undefined
 
 from sciviz.lab import theme
 from sciviz.lab.panel import Choices, Panel, Range, sweep
@@ -187,6 +188,43 @@ def test_only_what_differs_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     restyle, traces = parts[0], parts[2]
     assert list(traces) == [1] and list(restyle) == ["y"], (restyle, traces)
     assert made.figure.data[1].y.tolist() == [3.0] * 50
+
+
+def test_a_move_is_one_message_a_kind_of_trace_that_names_the_same_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what a message does not name for a trace, plotly's widget thinks that it is gone."""
+    x = np.arange(5.0)
+
+    def compute(level: Annotated[int, Range(0, 9)] = 0) -> int:
+        return level
+
+    def drawing(level: int) -> theme.Figure:
+        fig = theme.figure(title=f"At {level}", alt=f"At {level}.")
+        theme.add_data(fig, x, x + level, "y moves")
+        theme.add_data(fig, x + level, x, "x moves")
+        theme.add_heatmap(fig, np.full((2, 3), float(level)), x[:3])
+        fig.data[1].marker.size = 5 + level
+        return fig
+
+    made = panel(compute, draw=drawing)
+    sent = []
+
+    def keep(restyle_data: Any = None, relayout_data: Any = None, trace_indexes: Any = None, **_: Any) -> None:
+        sent.append((restyle_data, relayout_data, list(trace_indexes)))
+
+    monkeypatch.setattr(made.figure, "_send_update_msg", keep)
+    made.set(level=3)
+    assert sorted(traces for _, _, traces in sent) == [[0, 1], [2]]
+    # The layout comes with the last of them, not in a message of its own.
+    assert [bool(layout) for _, layout, _ in sent] == [False, True]
+    for restyle, _, traces in sent:
+        for name, values in restyle.items():
+            assert len(values) == len(traces) and not any(value is Undefined for value in values), name
+    scatter = next(restyle for restyle, _, traces in sent if traces == [0, 1])
+    assert {"x", "y"} <= set(scatter)
+    for values, wanted in ((scatter["x"], [x, x + 3]), (scatter["y"], [x + 3, x])):
+        assert all(np.array_equal(found, right) for found, right in zip(values, wanted, strict=True))
+    assert made.figure.data[0].marker.size != 8 and made.figure.data[1].marker.size == 8
+    assert made.figure.layout.title.text == "At 3"
 
 
 def test_an_unchanged_drawing_sends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,16 +66,21 @@ def write_large(workloads: list[Workload]) -> None:
     """Write the work that has sizes for a GPU: its floor, and what each machine that has a record reached of it."""
     records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))]
     records = [kept for kept in records if "ceilings" in kept]
-    lines = []
+    lines = [
+        "The floor of a piece of work is the time that its bytes or its operations take at the rates that the device itself",
+        "reaches when it copies memory and multiplies matrices, whichever is longer.",
+        "",
+    ]
     for device, key in (("cuda", "cuda"), ("cpu", "threads=1")):
         found = [kept for kept in records if key in kept["ceilings"]]
         lines += [f"### On {DEVICES[device]}", ""]
         if not found:
             lines += [
                 "**Pending**: no record from such a machine yet. `python tests/benchmarks/bench.py --device cuda` makes it, on a",
-                "machine that has one (with `--here` where the peers are installed beside the course). What is known without it:",
+                "machine that has one (with `--here` where the peers are installed beside the course). The aim is 60% of the",
+                "device's own memory rate, or 40% of its arithmetic where that sets the floor. The floors are known without it:",
                 "",
-                "| work | floor: bytes | operations | aim |",
+                "| work | floor: bytes | operations | reached |",
                 "|---|---|---|---|",
             ]
             for workload in workloads:
@@ -106,7 +111,7 @@ def _large_rows(workload: Workload, entry: dict[str, Any], device: str, key: str
     if key not in entry:
         return []
     lines = [f"**{workload.heading(device)}**", ""]
-    lines += ["| | ms | ours/it | share of the floor | accuracy reached | MB |", "|---|---|---|---|---|---|"]
+    lines += ["| | ms | ours/it | floor / time | accuracy reached | MB |", "|---|---|---|---|---|---|"]
     floor = None
     for name, row in entry[key].items():
         if "error" in row:

@@ -115,8 +115,8 @@ layer = Workload(
             "jaxkan",
             1.0,
             says="no slower than jaxkan, compiled",
-            why="XLA makes one program of jaxkan's step; ours hands torch one operation after the other. With two threads "
-            "ours is ahead.",
+            why="Level within the noise of the machine: XLA makes one program of jaxkan's step, ours hands torch one operation "
+            "after the other. With two threads ours is ahead.",
         ),
         Target(
             "sciviz, 5 cells, again",

@@ -174,7 +174,7 @@ def _even_bases(x: Tensor, knots: Tensor, cell: Tensor, order: int, derivative: 
     for _ in range(order - derivative):
         powers.append(powers[-1] * u)
     # Power by power in memory: a product with so small a matrix is fast along rows of many points.
-    values = (matrix.mT @ torch.stack(powers).flatten(1)).view(-1, *u.shape).movedim(0, -1)
+    values = (matrix.mT @ torch.stack(powers).flatten(1)).view(matrix.shape[1], *u.shape).movedim(0, -1)
     return values / step[..., None] ** derivative if derivative else values
 
 

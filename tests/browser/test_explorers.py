@@ -1,6 +1,7 @@
 """Every explorer of every wing by keyboard: each slider moves what is drawn, nothing turns into no number, no barrier is found.
 
-How long a reader waits from the key to the frame that shows the answer is left in `test-artefacts/times/`.
+How long a reader waits from the key to the frame that shows the answer is left in `test-artefacts/times/`, and each explorer's
+picture after its moves in `test-artefacts/screenshots/`.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class EveryExplorer:
         return {name: shown(found.nth(index)) for index, name in enumerate(self.functions())}
 
     def test_every_slider_moves_what_is_drawn(self, notebook: Notebook) -> None:
-        times = []
+        times, pictures = [], ARTEFACTS / "screenshots" / self.wing
         for name, panel in self.panels(notebook).items():
             shown(panel)
             assert any(drawn(panel))
@@ -72,6 +73,8 @@ class EveryExplorer:
             assert [control for control, seconds in moves if seconds is None] == [], name
             assert panel.locator("[role=alert]").count() == 0
             assert empty_paths(panel) == []
+            pictures.mkdir(parents=True, exist_ok=True)
+            panel.screenshot(path=pictures / f"{name}.png")
             # What a message leaves out must not be lost on the page.
             for key, names in given(panel).items():
                 assert names == at_first.get(key, names), (name, key)
